@@ -19,45 +19,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imsim.anomaly import simulate, xray
+from imsim.anomaly import simulate as simulate
+from imsim.anomaly import xray as xray
 from imsim.anomaly.optional import loaded
 
 if TYPE_CHECKING:
-    from imsim.anomaly.convolutional import ConvAutoencoder
-    from imsim.anomaly.detector import AnomalyDetector
-    from imsim.anomaly.drift import DriftAlarm
-    from imsim.anomaly.evaluation import Evaluation, evaluate
-    from imsim.anomaly.inspection_report import InspectionRecord, write_inspection_report
-    from imsim.anomaly.item_detector import ItemDetector, ItemInspection, LineScan
-    from imsim.anomaly.items import Item, ItemFinder
-    from imsim.anomaly.pca import PCAAutoencoder
-    from imsim.anomaly.ranking import Ranking, rank_metrics
-    from imsim.anomaly.report import write_report
-    from imsim.anomaly.side_by_side import write_comparison
-    from imsim.anomaly.statistics import GoodStatistics
-
-__all__ = [
-    "AnomalyDetector",
-    "ConvAutoencoder",
-    "DriftAlarm",
-    "Evaluation",
-    "GoodStatistics",
-    "InspectionRecord",
-    "Item",
-    "ItemDetector",
-    "ItemFinder",
-    "ItemInspection",
-    "LineScan",
-    "PCAAutoencoder",
-    "Ranking",
-    "evaluate",
-    "rank_metrics",
-    "simulate",
-    "write_comparison",
-    "write_inspection_report",
-    "write_report",
-    "xray",
-]
+    from imsim.anomaly.convolutional import ConvAutoencoder as ConvAutoencoder
+    from imsim.anomaly.detector import AnomalyDetector as AnomalyDetector
+    from imsim.anomaly.drift import DriftAlarm as DriftAlarm
+    from imsim.anomaly.evaluation import Evaluation as Evaluation
+    from imsim.anomaly.evaluation import evaluate as evaluate
+    from imsim.anomaly.inspection_report import InspectionRecord as InspectionRecord
+    from imsim.anomaly.inspection_report import write_inspection_report as write_inspection_report
+    from imsim.anomaly.item_detector import ItemDetector as ItemDetector
+    from imsim.anomaly.item_detector import ItemInspection as ItemInspection
+    from imsim.anomaly.item_detector import LineScan as LineScan
+    from imsim.anomaly.items import Item as Item
+    from imsim.anomaly.items import ItemFinder as ItemFinder
+    from imsim.anomaly.pca import PCAAutoencoder as PCAAutoencoder
+    from imsim.anomaly.ranking import Ranking as Ranking
+    from imsim.anomaly.ranking import rank_metrics as rank_metrics
+    from imsim.anomaly.report import write_report as write_report
+    from imsim.anomaly.side_by_side import write_comparison as write_comparison
+    from imsim.anomaly.statistics import GoodStatistics as GoodStatistics
 
 _HOMES = {
     "AnomalyDetector": "detector",
@@ -79,10 +63,11 @@ _HOMES = {
     "write_inspection_report": "inspection_report",
     "write_report": "report",
 }
+__all__ = sorted([*_HOMES, "simulate", "xray"])
 
 
 def __getattr__(name: str) -> Any:
-    return loaded(globals(), name, _HOMES)
+    return loaded(__name__, name, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,30 +1,203 @@
-"""Small convolutional autoencoder, in JAX."""
+"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training.
+
+Longer than most files: the network is for this model alone, and half of the lines are words.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 import imsim
-from imsim.anomaly import network
-from imsim.anomaly.network import WINDOW, Examples, autoencoder
 from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 
+WINDOW = 11
+"""Side of the window of SSIM."""
+_DATA_RANGE = 8.0
+"""Data range for SSIM of images in units of their standard deviation: four to each side."""
+_CHANGED = 0.3
+"""Change, in these units, from which on a pixel counts as one of a body: less than the least."""
+_RISE = 0.05
+"""Part of the steps over which their length rises."""
+_AREA = 1024
+"""Pixels for each body: four in a patch of 64 x 64."""
+_THINNEST = 0.7
+"""Least semi-axis of a body in pixels."""
+_CONTRAST = 0.7, 12.0
+"""Range of the contrast, in standard deviations of the training pixels."""
 _MOST_HALVINGS = 12
 """More halvings leave nothing of an image of 4096 pixels a side."""
 _LARGEST = 2**32 - 1
 """Largest integer that JAX takes."""
 _AT_ONCE = 16
 """Images in one call of the network."""
-LOSSES = ("mse", "ssim")
+
+
+@eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
+def autoencoder(channels: tuple[int, ...], bottleneck: int, key: jax.Array) -> eqx.nn.Sequential:
+    """Return a network from images (1, height, width) to the same, with random weights."""
+    keys = iter(jax.random.split(key, 2 * len(channels) + 2))
+    rectifier = eqx.nn.Lambda(jax.nn.relu)
+
+    def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> eqx.nn.Conv2d:
+        padding = (side - stride + 1) // 2
+        return eqx.nn.Conv2d(
+            inputs, outputs, side, stride, padding, dtype=jnp.float32, key=next(keys)
+        )
+
+    layers: list[Any] = []
+    width = 1
+    for features in channels:
+        layers += [convolution(width, features, 4, stride=2), rectifier]
+        width = features
+    layers += [convolution(width, bottleneck, 1), convolution(bottleneck, width, 1), rectifier]
+    for features in (*reversed(channels[:-1]), 1):
+        layers += [convolution(width, 4 * features, 3), eqx.nn.Lambda(_twice_as_fine), rectifier]
+        width = features
+    return eqx.nn.Sequential(layers[:-1])  # pixel values may be negative: no rectifier last
+
+
+def _twice_as_fine(features: jax.Array) -> jax.Array:
+    """Lay four channels out as 2 x 2 pixels (Shi et al. 2016, doi:10.1109/CVPR.2016.207)."""
+    channels, height, width = features.shape
+    parts = features.reshape(channels // 4, 2, 2, height, width)
+    return parts.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
+
+
+def draw(
+    rng: np.random.Generator, shape: tuple[int, ...], longest: float, probability: float
+) -> Floats:
+    """Draw ellipses for images (n, height, width), even in the logarithms of their size.
+
+    Of shape (n, bodies, 6): row, column, semi-axes, angle, and contrast, 0 where there is none.
+    """
+    n, height, width = shape
+    count = -(-height * width // _AREA) if probability else 0
+    size = n, count
+    axes = np.exp(rng.uniform(np.log(_THINNEST), np.log(max(longest, 1.0)), (*size, 2)))
+    low, high = np.log(_CONTRAST)
+    contrast = np.exp(rng.uniform(low, high, size)) * rng.choice([-1.0, 1.0], size)
+    bodies = [
+        rng.uniform(0, height, size),
+        rng.uniform(0, width, size),
+        axes.max(axis=-1),
+        axes.min(axis=-1),
+        rng.uniform(0, np.pi, size),
+        contrast * (rng.uniform(size=size) < probability),
+    ]
+    return np.stack(bodies, axis=-1).astype(np.float32)
+
+
+def render(bodies: Any, height: int, width: int) -> Any:
+    """Return the sum of the bodies of each image, shape (n, height, width), on JAX's device."""
+    row, column, longer, shorter, angle, contrast = jnp.moveaxis(bodies, -1, 0)[..., None, None]
+    y = jnp.arange(height, dtype=jnp.float32)[:, None] - row
+    x = jnp.arange(width, dtype=jnp.float32) - column
+    along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / longer
+    across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / shorter
+    # Approximately the distance from the edge, in pixels; the edge is about two pixels wide.
+    distance = (jnp.hypot(along, across) - 1) * shorter
+    return (contrast * jax.nn.sigmoid(-2 * distance)).sum(axis=1)
+
+
+class Examples(NamedTuple):
+    """Images to learn from or to validate with; equal shapes (n, height, width)."""
+
+    images: Floats  # scaled to values of about 1; 0 outside the masks
+    masks: Booleans
+
+    def at(self, indices: NDArray[np.intp]) -> Examples:
+        """Return those at the given indices."""
+        return Examples(self.images[indices], self.masks[indices])
+
+
+def _step_length(done: float, steps: int) -> float:
+    """Return the length of a step, of at most 1, when this part of all steps is done."""
+    rising = min(1.0, (done + 1 / steps) / _RISE)
+    return rising * (1 + math.cos(math.pi * done)) / 2
+
+
+@eqx.filter_jit
+def apply(network: Any, images: Any) -> Any:
+    """Apply a network to images of shape (n, height, width)."""
+    return jax.vmap(network)(images[:, None])[:, 0]
+
+
+def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kind: str) -> Any:
+    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim)."""
+    added = render(bodies, *images.shape[1:])
+    result = apply(network, images + jnp.where(masks, added, 0))
+    if kind == "mse":
+        counts = jnp.where(masks, 1 + emphasis * (jnp.abs(added) > _CHANGED), 0)
+        return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
+    # SSIM scores the places where its window fits into the frame; images without one have weight 0.
+    margin = WINDOW // 2
+    usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
+    scores = imsim.ssim(
+        images + _DATA_RANGE / 2,  # its constants want values that are not negative
+        result + _DATA_RANGE / 2,
+        mask=masks | ~usable[:, None, None],
+        data_range=_DATA_RANGE,
+        window_size=WINDOW,
+    )
+    return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
+
+
+_evaluate: Any = eqx.filter_jit(_loss)
+_loss_and_gradient: Any = eqx.filter_value_and_grad(_loss)
+
+
+@eqx.filter_jit
+def _step(network: Any, state: Any, rate: Any, *terms: Any) -> tuple[Any, Any, Any]:
+    """Take a step against the gradient of `_loss` with these terms."""
+    loss, gradient = _loss_and_gradient(network, *terms)
+    updates, state = optax.adam(rate).update(gradient, state)
+    return eqx.apply_updates(network, updates), state, loss
+
+
+def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> Examples:
+    """Cut patches around pixels inside the masks: the number that would tile the images."""
+    images, masks = examples
+    n, height, width = images.shape
+    if patch is None or (patch >= height and patch >= width):
+        return examples
+    sides = min(patch, height), min(patch, width)
+    owners = np.repeat(np.arange(n), -(-height * width // (sides[0] * sides[1])))
+    crops = np.empty((len(owners), *sides), dtype=np.float32)
+    inside = np.empty(crops.shape, dtype=np.bool_)
+    for k, i in enumerate(owners):
+        centres = np.flatnonzero(masks[i])
+        centre = divmod(int(rng.choice(centres)) if centres.size else 0, width)
+        top, left = (
+            min(max(place - side // 2, 0), whole - side)
+            for place, side, whole in zip(centre, sides, (height, width), strict=True)
+        )
+        here = (i, slice(top, top + sides[0]), slice(left, left + sides[1]))
+        crops[k], inside[k] = images[here], masks[here]
+    return Examples(crops, inside)
+
+
+def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> Iterator[Examples]:
+    """Yield batches of one size, shuffled by `rng`; the last is filled up with empty masks."""
+    n = len(examples.images)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    for start in range(0, n, size):
+        chosen = order[start : start + size]
+        filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
+        images, masks = examples.at(chosen)
+        yield Examples(np.pad(images, filling), np.pad(masks, filling))
 
 
 @dataclass(eq=False, repr=False)
@@ -112,7 +285,7 @@ class ConvAutoencoder(Stored):
     True
     """
 
-    _LEARNED = ("network",)
+    _LEARNED = (("offset", np.float64), ("scale", np.float64), ("best_epoch", np.int64))
 
     channels: tuple[int, ...] = (16, 32)
     bottleneck: int = 32
@@ -151,17 +324,57 @@ class ConvAutoencoder(Stored):
         order = rng.permutation(len(pixels))
         wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
         held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
-        trained = network.train(
-            autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed)),
-            examples.at(rest),
-            examples.at(held_out) if held_out.size else None,
-            self,
-            rng,
-        )
-        self.network_ = trained.network
-        self.best_epoch_ = trained.best_epoch
-        self.history_ = {"loss": trained.losses, "validation_loss": trained.validation_losses}
+        network = autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed))
+        self._train(network, examples.at(rest), examples.at(held_out), rng)
         return self
+
+    def _train(
+        self, network: Any, examples: Examples, validation: Examples, rng: np.random.Generator
+    ) -> None:
+        """Minimise the loss with Adam until it no longer falls."""
+        state = optax.adam(self.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
+        emphasis = np.float32(self.emphasis)
+        sides = examples.images.shape[1:]
+        longest = min(sides if self.patch is None else (*sides, self.patch)) / 5
+        trials = []  # the same bodies in every epoch, so that the losses compare
+        for batch in _batches(validation, self.batch_size, None):
+            bodies = draw(rng, batch.images.shape, longest, self.corruption)
+            trials.append((*batch, bodies, emphasis, self.loss))
+        weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
+        losses: list[float] = []
+        validation_losses: list[float] = []
+        self.history_ = {"loss": losses, "validation_loss": validation_losses}
+        self.best_epoch_, best = -1, np.inf
+        # None shows the bar on terminals only.
+        hidden = None if self.progress is None else not self.progress
+        with tqdm(range(self.epochs), desc="training", unit="epoch", disable=hidden) as bar:
+            for epoch in bar:
+                found: list[Any] = []
+                crops = _crops(examples, self.patch, rng)
+                steps = -(-len(crops.images) // self.batch_size)
+                for batch in _batches(crops, self.batch_size, rng):
+                    bodies = draw(rng, batch.images.shape, longest, self.corruption)
+                    done = (epoch + len(found) / steps) / self.epochs
+                    rate = self.learning_rate * _step_length(done, steps * self.epochs)
+                    terms = (*batch, bodies, emphasis, self.loss)
+                    network, state, loss = _step(network, state, np.float32(rate), *terms)
+                    found.append(loss)
+                losses.append(float(np.mean(found)))
+                watched = losses[-1]
+                if trials and any(weights):
+                    values = [float(_evaluate(network, *trial)) for trial in trials]
+                    watched = float(np.average(values, weights=weights))
+                    validation_losses.append(watched)
+                bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
+                if watched < best:
+                    best, self.network_, self.best_epoch_ = watched, network, epoch
+                elif epoch - self.best_epoch_ >= self.patience:
+                    break
+        if self.best_epoch_ < 0:
+            raise imsim.ImsimError(
+                "the loss was never a number: the training diverged; lower learning_rate "
+                f"(it is {self.learning_rate})"
+            )
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, of any size; 0 outside the masks."""
@@ -174,7 +387,7 @@ class ConvAutoencoder(Stored):
             batch = normalised[start : start + _AT_ONCE]
             filled = 1 << (len(batch) - 1).bit_length()  # few sizes, each compiled once
             whole = np.pad(batch, [(0, filled - len(batch)), (0, 0), (0, 0)])
-            found = np.asarray(network.apply(self.network_, whole))
+            found = np.asarray(apply(self.network_, whole))
             result[start : start + len(batch)] = found[: len(batch), :height, :width]
         result *= np.float32(self.scale_)
         result += np.float32(self.offset_)
@@ -184,37 +397,28 @@ class ConvAutoencoder(Stored):
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""
-        self._check_fitted()
+        told, arrays = super().get_state()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
-        arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
+        arrays |= {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
         arrays |= {name: np.array(values, np.float64) for name, values in self.history_.items()}
-        for name in ("offset", "scale", "best_epoch"):
-            arrays[name] = np.array(getattr(self, f"{name}_"))
-        return self.get_params(), arrays
+        return told, arrays
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters({**parameters, "channels": tuple(parameters["channels"])})
-        model._check_parameters()
+    def _check_learned(self, arrays: Arrays) -> None:
         key = jax.random.key(0)  # for the shapes only
-        empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)
+        empty = eqx.filter_eval_shape(autoencoder, self.channels, self.bottleneck, key)
         shapes, rest = eqx.partition(empty, lambda leaf: hasattr(leaf, "shape"))
         leaves, tree = jax.tree.flatten(shapes)
         weights = [
             jnp.asarray(arrays.take(f"weights_{i}", np.float32, *leaf.shape))
             for i, leaf in enumerate(leaves)
         ]
-        model.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
-        model.history_ = {
+        self.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
+        self.history_ = {
             name: arrays.take(name, np.float64, None, finite=False).tolist()
             for name in ("loss", "validation_loss")
         }
-        model.offset_, model.scale_ = arrays.number("offset"), arrays.number("scale")
-        model.best_epoch_ = arrays.number("best_epoch", np.int64)
-        if not (model.scale_ > 0 and 0 <= model.best_epoch_ < len(model.history_["loss"])):
+        if not (self.scale_ > 0 and 0 <= self.best_epoch_ < len(self.history_["loss"])):
             raise imsim.OptionError("scale or best_epoch is none that a training has")
-        return model
 
     def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
         """Pad with zeros below and on the right, to a multiple of the strides."""
@@ -230,7 +434,7 @@ class ConvAutoencoder(Stored):
     def _check_parameters(self) -> None:
         if self.progress is not None:
             check_flag("progress", self.progress)
-        check_choice("loss", self.loss, LOSSES)
+        check_choice("loss", self.loss, ("mse", "ssim"))
         channels = self.channels
         if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(

@@ -13,55 +13,16 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 
 import imsim
-from imsim.anomaly import detector_state, scoring
-from imsim.anomaly.cross_fitting import (
-    FOLDS,
-    CrossFit,
-    check_groups,
-    check_left,
-    deal_folds,
-    odd_ones,
-    with_twins,
-)
-from imsim.anomaly.detector_parameters import (
-    check_parameters,
-    data_range_of,
-    folds_of,
-    new_model,
-    random_generator,
-)
-from imsim.anomaly.detector_state import Card, digests_of
-from imsim.anomaly.preparation import (
-    CONSTANT,
-    LEAST_IMAGES,
-    Prepared,
-    few_constant,
-    fitted_pose,
-    fitted_preprocess,
-    map_back,
-    prepared,
-    reasons,
-)
-from imsim.anomaly.raw import raw_statistics, warn_of_other_range
-from imsim.anomaly.stacks import (
-    Booleans,
-    Doubles,
-    Floats,
-    as_stack,
-    batch_images,
-    check_images,
-    check_masks,
-    check_size,
-    depth_of,
-    finite_outside,
-    indices,
-    listed,
-    masks_at,
-)
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.threshold import LEAST_UPDATE, threshold_of
+from imsim.anomaly import held_out, preparation, scoring, stacks
+from imsim.anomaly.descriptions import RAW, check_raw, raw_statistics, warn_of_other_range
+from imsim.anomaly.pca import MeanModel, PCAAutoencoder
+from imsim.anomaly.pose import Pose, moved_back
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.anomaly.statistics import GoodStatistics
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.errors import warn
+from imsim.errors import silent, warn
+from imsim.validation import check_choice, check_data_range, check_integer
 from imsim.workers import divided, in_parts
 
 __all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWarning"]
@@ -217,7 +178,22 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     array([-1, -1])
     """
 
-    _LEARNED = ("threshold",)
+    _LEARNED = (
+        ("data_range", np.float64),
+        ("shape", np.int64, 2),
+        ("scales", np.float64, 2, "columns"),
+        ("held_out_columns", np.float64, None, "columns"),
+        ("raw_statistics", np.float64, None, len(RAW)),
+        ("false_alarms", np.float64, len(held_out.Threshold._fields)),
+    )
+    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "false_alarms")
+    _TOLD = ("aggregate", "depth")
+    _PARTS = (
+        ("model", MeanModel, PCAAutoencoder, GoodStatistics, "ConvAutoencoder"),
+        ("preprocess", VirtualPeel),
+        ("pose", Pose),
+        ("card", preparation.Card),
+    )
 
     model: Any = None
     preprocess: Any = "xray"
@@ -260,40 +236,44 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """
         if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
-        self.aggregate_ = check_parameters(self)
-        generator = random_generator(self.random_state)
-        frames = as_stack("images", good)
-        named = check_groups(groups, len(frames))
-        given = None if masks is None else check_masks(masks, frames.shape)
+        self.aggregate_ = preparation.check_parameters(self)
+        generator = preparation.random_generator(self.random_state)
+        frames = stacks.as_stack("images", good)
+        named = held_out.check_groups(groups, len(frames))
+        given = None if masks is None else stacks.check_masks(masks, frames.shape)
         given = None if given is not None and given.all() else given
-        self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
+        self.shape_, self.depth_ = frames.shape[1:], stacks.depth_of(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
-        self.preprocess_ = fitted_preprocess(self.preprocess, finite_outside(frames, given))
+        self.preprocess_ = preparation.fitted_preprocess(
+            self.preprocess, stacks.finite_outside(frames, given)
+        )
         is_posed = self.pose is not None and self.preprocess_ is None and given is None
-        self.pose_ = fitted_pose(frames) if is_posed else None
+        self.pose_ = preparation.fitted_pose(frames) if is_posed else None
         found = self._prepared(frames, given)
         usable, self.left_out_ = self._usable(frames, given, found)
-        _check_usable(usable, self.left_out_)
-        seen = (found.images[usable], masks_at(found.masks, usable))
+        if usable.sum() < preparation.LEAST_IMAGES:
+            why = "".join(f"; images[{i}] {text}" for i, text in [*self.left_out_.items()][:1])
+            raise imsim.ImsimError(
+                f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
+                f"{preparation.LEAST_IMAGES}: pass more images{why}"
+            )
+        _warn_of(self.left_out_, len(usable))
+        seen = (found.images[usable], stacks.masks_at(found.masks, usable))
         if self.pose_ is not None:  # turned images have other pixels
-            seen = check_images(frames[usable], masks_at(given, usable))
-        self.data_range_ = data_range_of(self, frames.dtype, *seen)
+            seen = stacks.check_images(frames[usable], stacks.masks_at(given, usable))
+        self.data_range_ = preparation.data_range_of(self, frames.dtype, *seen)
         seed = int(generator.integers(2**31))
         if named is not None:
             named = named[usable]
-            check_left(named, len(named))
+            held_out.check_left(named, len(named))
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        groups = with_twins(named, digests_of(frames[usable]))
-        folds = deal_folds(int(usable.sum()), folds_of(self), generator, groups)
-        cross_fit = self._cross_fit(found, usable, folds, peel)
+        count = self.folds or preparation.usual_folds(self.model)
+        cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
-            lambda: new_model(self, self.n_features_in_, seed), self.fence
+            lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )
-        self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
-        learned = np.flatnonzero(usable)[~odd]
-        self.raw_statistics_ = raw_statistics(frames[learned], masks_at(given, learned))
-        self.card_ = Card.of(frames[learned], self.note, int((~found.usable).sum()))
+        self._decide(frames, given, usable, columns, odd, int((~found.usable).sum()))
         return self
 
     @all_or_nothing
@@ -316,11 +296,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         UnscorableImageWarning, OddImageWarning, UserWarning
             As in `fit`; also if the images seem to have another range of numbers.
         """
-        self._update(*self._check_images(good, masks), groups)
-        return self
-
-    def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:
-        named = check_groups(groups, len(frames))
+        frames, given = self._check_images(good, masks)
+        named = held_out.check_groups(groups, len(frames))
         earlier = self.model_
         if not hasattr(earlier, "partial_fit"):
             raise imsim.OptionError(
@@ -334,33 +311,21 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
             raise imsim.ImsimError(
-                f"none of {len(frames)} images can be learned from: {listed(self.left_out_)}"
+                f"none of {len(frames)} images can be learned from: {stacks.listed(self.left_out_)}"
             )
         _warn_of(self.left_out_, len(frames))
         count = int(usable.sum())
         named = None if named is None else named[usable]
-        groups = with_twins(named, digests_of(frames[usable]))
-        generator = random_generator(self.random_state)
-        folds = deal_folds(count, FOLDS, generator, groups)
-        cross_fit = self._cross_fit(found, usable, folds)
+        generator = preparation.random_generator(self.random_state)
+        cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
         odd: Booleans = np.zeros(count, np.bool_)
-        before = self.held_out_columns_
         self.model_, columns = cross_fit.update(earlier, odd)
-        if self.fence is not None and count >= LEAST_UPDATE:
-            odd = odd_ones(columns, self.fence)
+        if self.fence is not None and count >= held_out.LEAST_UPDATE:
+            odd = held_out.odd_ones(columns, self.fence)
             if odd.any():
                 self.model_, columns = cross_fit.update(earlier, odd)
-        self._decide(
-            np.concatenate([before, columns]),
-            np.concatenate([np.zeros(len(before), np.bool_), odd]),
-            np.concatenate([np.full(len(before), -1), np.flatnonzero(usable)]),
-            [*(lesson.images for lesson in self.card_.lessons), int((~odd).sum())],
-        )
-        learned = np.flatnonzero(usable)[~odd]
-        raw = raw_statistics(frames[learned], masks_at(given, learned))
-        warn_of_other_range(raw, self.raw_statistics_)
-        self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
-        self.card_ = self.card_.extended(frames[learned], self.note, unusable)
+        self._decide(frames, given, usable, columns, odd, unusable, is_update=True)
+        return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
         """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
@@ -369,20 +334,20 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         problems: dict[int, str] = {}
 
         def judge(part: slice) -> dict[int, str]:
-            batch, given = frames[part], masks_at(used, part)
+            batch, given = frames[part], stacks.masks_at(used, part)
             inputs, inside, known = self._prepared(batch, given)
             columns = self._compare(self.model_, inputs, inside)
             columns = scoring.as_counted(columns, self.aggregate_)
             scores[part] = scoring.most_anomalous(columns, self.scales_)
-            found = reasons(batch, given, np.isnan(scores[part]), known)
+            found = preparation.reasons(batch, given, np.isnan(scores[part]), known)
             return {part.start + i: reason for i, reason in found.items()}
 
         parts = (self.model_, self.preprocess_ or self.model_)
         if all(type(part).__module__.startswith("imsim.") for part in parts):
             # Images are peeled and compared side by side: these need Python at different times.
-            found = in_parts(judge, len(frames), batch_images(frames))
+            found = in_parts(judge, len(frames), stacks.batch_images(frames))
         else:  # what others wrote or derived may not expect several threads
-            found = [judge(part) for part in divided(len(frames), 4 * batch_images(frames))]
+            found = [judge(part) for part in divided(len(frames), 4 * stacks.batch_images(frames))]
         for part in found:
             problems |= part
         return Inspection(scores, problems)
@@ -395,7 +360,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """
         scores, problems = self.inspect(images, masks)
         if problems:
-            message = f"{len(problems)} of {len(scores)} images have no score: {listed(problems)}"
+            message = (
+                f"{len(problems)} of {len(scores)} images have no score: {stacks.listed(problems)}"
+            )
             warn(message, UnscorableImageWarning)
         return scores
 
@@ -432,7 +399,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         found = scoring.dissimilarity_map(
             self.metric, inputs, reconstructions, masks=used, data_range=self.data_range_
         )
-        return map_back(found, frames, given, self.pose_)
+        if self.pose_ is None:
+            return found
+        unposed, _ = stacks.check_images(frames, given, leave_out=True)
+        return moved_back(found.astype(np.float64), self.pose_.placements(unposed))
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
         """Return what the metric compares: preprocessed images, reconstructions and masks.
@@ -483,43 +453,54 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
         self._check_fitted()
-        frames = as_stack("images", images)
-        check_size(frames, self.shape_, "resize them, or fit a detector to images of this size")
-        if depth_of(frames) != self.depth_:
+        frames = stacks.as_stack("images", images)
+        stacks.check_size(
+            frames, self.shape_, "resize them, or fit a detector to images of this size"
+        )
+        if stacks.depth_of(frames) != self.depth_:
             raise imsim.DTypeError(
-                f"images are of type {depth_of(frames)}, those learned from {self.depth_}, and may "
-                "mean something else: convert them, or fit a detector to images of this type"
+                f"images are of type {stacks.depth_of(frames)}, those learned from {self.depth_}, "
+                "and may mean something else: convert them, or fit a detector to images of this "
+                "type"
             )
-        return frames, None if masks is None else check_masks(masks, frames.shape)
+        return frames, None if masks is None else stacks.check_masks(masks, frames.shape)
 
-    def _prepared(self, frames: NDArray[Any], used: Booleans | None) -> Prepared:
-        return prepared(frames, used, self.preprocess_, self.pose_)
+    def _prepared(self, frames: NDArray[Any], used: Booleans | None) -> preparation.Prepared:
+        return preparation.prepared(frames, used, self.preprocess_, self.pose_)
 
     def _usable(
         self,
         frames: NDArray[Any],
         given: Booleans | None,
-        found: Prepared,
+        found: preparation.Prepared,
         earlier: Doubles | None = None,
     ) -> tuple[Booleans, dict[int, str]]:
         """Return which good images can be learned from, and why others cannot."""
         usable, problems = found.usable, found.problems
         if self.preprocess_ is None:  # a preprocess knows itself what shows nothing
-            constant = few_constant(found, earlier)
+            constant = preparation.few_constant(found, earlier)
             usable = usable & ~constant
-            problems = problems | dict.fromkeys(np.flatnonzero(constant).tolist(), CONSTANT)
-        return usable, reasons(frames, given, ~usable, problems)
+            problems = problems | dict.fromkeys(
+                np.flatnonzero(constant).tolist(), preparation.CONSTANT
+            )
+        return usable, preparation.reasons(frames, given, ~usable, problems)
 
     def _cross_fit(
         self,
-        found: Prepared,
+        frames: NDArray[Any],
+        found: preparation.Prepared,
         usable: Booleans,
-        folds: list[NDArray[np.intp]],
+        named: NDArray[Any] | None,
+        count: int,
+        generator: np.random.Generator,
         peel: Any = None,
-    ) -> CrossFit:
-        return CrossFit(
+    ) -> held_out.CrossFit:
+        """Deal usable images into so many folds; those of one group, and equal ones, together."""
+        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
+        folds = held_out.deal_folds(int(usable.sum()), count, generator, groups)
+        return held_out.CrossFit(
             found.images[usable],
-            masks_at(found.masks, usable),
+            stacks.masks_at(found.masks, usable),
             folds,
             self._compare,
             by_distances=self.aggregate_ == scoring.STATISTICS,
@@ -528,77 +509,118 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _decide(
         self,
+        frames: NDArray[Any],
+        given: Booleans | None,
+        usable: Booleans,
         columns: Doubles,
         odd: Booleans,
-        places: NDArray[np.intp],
-        sizes: list[int],
+        unusable: int,
+        *,
+        is_update: bool = False,
     ) -> None:
-        """Set the threshold by held-out images that are not odd; name the odd ones.
+        """Set the threshold by held-out images that are not odd, and name the odd ones.
 
-        `places` are the indices of the images among those that the caller gave, `sizes` the numbers
-        of images, without odd ones, of the fit and of each update.
+        Columns and what is odd are those of the usable frames; more were `unusable`.
         """
-        counted = scoring.as_counted(columns, self.aggregate_)
-        self.scales_ = scoring.scales(counted[~odd])
-        scores = scoring.most_anomalous_of_others(counted[~odd])
+        places = np.flatnonzero(usable)
+        learned = places[~odd]
+        every, earlier = columns[~odd], None
+        if is_update:
+            every = np.concatenate([self.held_out_columns_, every])
+            earlier = self.card_
+        self.card_: preparation.Card = preparation.Card.of(
+            frames[learned], self.note, unusable, earlier
+        )
+        counted = scoring.as_counted(every, self.aggregate_)
+        self.scales_ = scoring.scales(counted)
+        scores = scoring.most_anomalous_of_others(counted)
         if np.isnan(scores).all():
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
-        found = threshold_of(scores, sizes, self.false_alarm_rate)
+        found = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate)
         if not found.value < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
                 "the model reproduces them exactly; take another metric, or images with noise"
             )
         self._measured_by = self.metric, self.window
-        self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
+        self.held_out_columns_: Doubles = every
+        self.held_out_scores_ = scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found
-        far = scoring.most_anomalous(counted[odd], self.scales_).tolist()
-        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), far, strict=True))
+        far = scoring.as_counted(columns[odd], self.aggregate_)
+        odd_scores = scoring.most_anomalous(far, self.scales_).tolist()
+        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), odd_scores, strict=True))
         if self.odd_:
+            which = stacks.indices(self.odd_)
             warn(
-                f"{len(self.odd_)} good images are unlike the others ({indices(self.odd_)}) and "
-                "are not learned from: look at them, and if they are good, pass fence=None",
+                f"{len(self.odd_)} good images are unlike the others ({which}) and are not learned "
+                "from: look at them, and if they are good, pass fence=None",
                 OddImageWarning,
             )
+        raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
+        if is_update:
+            warn_of_other_range(raw, self.raw_statistics_)
+            raw = np.concatenate([self.raw_statistics_, raw])
+        self.raw_statistics_: Doubles = raw
 
     def _compare(self, model: Any, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
         if self.aggregate_ == scoring.STATISTICS:
-            distances: Doubles = np.asarray(model.distances(inputs, used), dtype=np.float64)
-            return distances
+            return np.asarray(model.distances(inputs, used), dtype=np.float64)
         made = model.reconstruct(inputs, used)
-        how = {"masks": used, "data_range": self.data_range_, "window": self.window}
-        return scoring.every_score(self.metric, self.aggregate_, inputs, made, **how)
+        names = ("mean", "worst") if self.aggregate_ == scoring.BOTH else (self.aggregate_,)
+        how: Any = {"masks": used, "data_range": self.data_range_, "window": self.window}
+        columns = [
+            scoring.anomaly_scores(self.metric, inputs, made, aggregate=name, **how)
+            for name in names
+        ]
+        return np.stack(columns, axis=1)
 
-    def get_state(self) -> State:
-        """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
-        self._check_fitted()
-        return detector_state.state_of(self)
+    def _plain_parameters(self) -> dict[str, Any]:
+        own = super()._plain_parameters()
+        if not isinstance(self.random_state, int | np.integer):
+            own["random_state"] = None  # a generator has changed since; the model is fitted anyway
+        return own
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted detector from the result of `get_state`."""
-        detector = cls()
-        detector_state.restore(detector, parameters, arrays)
-        return detector
-
-
-def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
-    """Warn of good images that cannot be used; refuse if too few are left."""
-    if usable.sum() < LEAST_IMAGES:
-        why = "".join(f"; images[{i}] {reason}" for i, reason in [*problems.items()][:1])
-        raise imsim.ImsimError(
-            f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
-            f"{LEAST_IMAGES}: pass more images{why}"
-        )
-    _warn_of(problems, len(usable))
+    def _check_learned(self, arrays: Arrays) -> None:
+        self._measured_by = self.metric, self.window
+        check_data_range(self.data_range_, (), None, np)
+        check_choice("aggregate_", self.aggregate_, (preparation.check_parameters(self),))
+        for side in self.shape_:
+            check_integer("shape_", side, 1)
+        columns = 2 if self.aggregate_ == scoring.BOTH else 1
+        if self.aggregate_ == scoring.STATISTICS:
+            columns = self.model_.columns_
+        has_parts = (self.preprocess is None) == (self.preprocess_ is None)
+        has_parts &= self.pose is not None or self.pose_ is None
+        if not has_parts or self.model_ is None or self.scales_.shape[1] != columns:
+            raise imsim.OptionError("it holds other things than a detector learns")
+        check_raw(self.raw_statistics_)
+        if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
+            raise imsim.OptionError("its pose was learned from images of another size")
+        counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
+        scores = self.held_out_scores_ = scoring.most_anomalous_of_others(counted)
+        # Of good images that are all reproduced exactly, the threshold may be minus infinity.
+        value, rate, low, high, number = np.asarray(self.false_alarms_).tolist()
+        found = self.false_alarms_ = held_out.Threshold(value, rate, low, high, int(number))
+        self.threshold_, self.offset_ = found.value, -found.value
+        if len(scores) != self.card_.images:
+            raise imsim.OptionError("its scores of good images are not as many as its card counts")
+        with silent(UserWarning):  # `fit` has warned
+            expected = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate).value
+        if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
+            raise imsim.OptionError("its threshold does not come from its scores of good images")
+        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
+        is_share &= found.value < np.inf  # above which nothing would be an anomaly
+        if not (self.scales_[1] > 0).all() or not is_share:
+            raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
+        self.n_features_in_ = int(np.prod(self.shape_))
 
 
 def _warn_of(problems: dict[int, str], count: int) -> None:
     """Warn of images that are left out of the training."""
     if problems:
         message = f"{len(problems)} of {count} images are left out of the training"
-        warn(f"{message}: {listed(problems)}", UnscorableImageWarning)
+        warn(f"{message}: {stacks.listed(problems)}", UnscorableImageWarning)

@@ -16,16 +16,9 @@ from scipy.special import ndtri
 from scipy.stats import beta
 
 import imsim
-from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import (
-    Doubles,
-    as_real,
-    as_stack,
-    check_kind,
-    check_masks,
-    check_size,
-    masks_at,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.descriptions import RAW, of_image
+from imsim.anomaly.stacks import Doubles
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -225,8 +218,7 @@ class DriftAlarm:
         """Forget all live images: after the cause is mended, or with a new detector."""
         self.count = 0
         self._chart = dict.fromkeys(self.names, 0.0)
-        self._sums = dict.fromkeys(self.names, (0.0, 0.0))
-        self._since = dict.fromkeys(self.names, (0, 0))
+        self._since = dict.fromkeys(self.names, ((0.0, 0), (0.0, 0)))
         self._past: dict[str, deque[float]] = {n: deque(maxlen=HISTORY) for n in self.names}
         self._recent: dict[str, deque[tuple[int, float]]] = {
             n: deque(maxlen=RECENT) for n in self.names
@@ -244,27 +236,27 @@ class DriftAlarm:
             If the images are no stack of the size that was learned from, or not as many as the
             scores, or if `inspection` is nothing that ``inspect`` returns.
         """
-        frames = as_stack("images", images)
-        check_size(frames, self._shape, "pass the images that were inspected")
+        frames = stacks.as_stack("images", images)
+        stacks.check_size(frames, self._shape, "pass the images that were inspected")
         is_pair = isinstance(inspection, tuple) and len(inspection) == 2
-        check_kind(
+        stacks.check_kind(
             is_pair and isinstance(inspection[1], Mapping),
             "inspection",
             inspection,
             "scores and problems, as detector.inspect(images) returns them",
         )
-        scores, problems = as_real("inspection.scores", inspection[0]), inspection[1]
+        scores, problems = stacks.as_real("inspection.scores", inspection[0]), inspection[1]
         if scores.shape != frames.shape[:1]:
             raise imsim.ShapeError(
                 f"inspection has scores of shape {scores.shape}, images has {len(frames)} images: "
                 "pass what inspect(images) returned for these images"
             )
-        used = None if masks is None else check_masks(masks, frames.shape)
+        used = None if masks is None else stacks.check_masks(masks, frames.shape)
         for i, frame in enumerate(frames):
             if i in problems or np.isnan(scores[i]):
                 self._take({MISSED: 1.0})
                 continue
-            found = of_image(frame, masks_at(used, i))
+            found = of_image(frame, stacks.masks_at(used, i))
             # A preprocess of the caller may repair what is not finite.
             values = dict(zip(RAW, found, strict=True)) if np.isfinite(found).all() else {}
             self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})
@@ -279,15 +271,12 @@ class DriftAlarm:
 
     def drifts(self) -> list[Drift]:
         """Return what is drifting after the last image."""
-        return [self._drift(name) for name in self.names if self._is_beyond(name)]
+        bounds = ((name, *self._bounds(name)) for name in self.names)
+        return [self._drift(n) for n, low, high in bounds if not low <= self._chart[n] <= high]
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts by name, to be drawn."""
         return {name: Chart(np.array(self._past[name]), self._bounds(name)) for name in self.names}
-
-    def _is_beyond(self, name: str) -> bool:
-        low, high = self._bounds(name)
-        return self._chart[name] < low or self._chart[name] > high
 
     def _bounds(self, name: str) -> tuple[float, float]:
         """Return the lower and the upper limit of a chart."""
@@ -307,16 +296,14 @@ class DriftAlarm:
     def _date(self, name: str, z: float) -> None:
         """Go on with Page's sums up and down: a drift began where its sum was last 0."""
         slack, chart = self.limits[name] / 2, self._chart[name]
-        up, down = self._sums[name]
+        (up, first), (down, second) = self._since[name]
         up = max(up + z - slack, 0.0) if chart > 0 else 0.0
         down = max(down - z - slack, 0.0) if chart < 0 else 0.0
-        first, second = self._since[name]
         after = self.count + 1
-        self._sums[name] = up, down
-        self._since[name] = first if up else after, second if down else after
+        self._since[name] = (up, first if up else after), (down, second if down else after)
 
     def _drift(self, name: str) -> Drift:
-        since = min(self._since[name][self._chart[name] < 0], self.count - 1)
+        since = min(self._since[name][self._chart[name] < 0][1], self.count - 1)
         recent = self._recent[name]
         # The images since then may all have been missed.
         values = [value for image, value in recent if image >= since] or [recent[-1][1]]

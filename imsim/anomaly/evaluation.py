@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 import imsim
-from imsim.anomaly.localisation import Localisation, check_defects, localise
 from imsim.anomaly.separation import (
+    Bootstrap,
+    Localisation,
     Separation,
     area_under_roc,
-    check_bootstrap,
+    check_defects,
     check_labels,
+    localise,
     one_each,
     separate,
+    with_interval,
 )
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_kind, check_masks
 from imsim.tables import table
@@ -131,17 +134,11 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, without the scores and the curve, in types of JSON."""
         return {
-            "auroc": self.auroc,
-            "auroc_low": self.interval[0],
-            "auroc_high": self.interval[1],
+            **with_interval("auroc", self.auroc, self.interval),
             "threshold": self.threshold,
             "accuracy": self.accuracy,
-            "detection_rate": self.detection_rate,
-            "detection_rate_low": self.detection_interval[0],
-            "detection_rate_high": self.detection_interval[1],
-            "false_alarm_rate": self.false_alarm_rate,
-            "false_alarm_rate_low": self.false_alarm_interval[0],
-            "false_alarm_rate_high": self.false_alarm_interval[1],
+            **with_interval("detection_rate", self.detection_rate, self.detection_interval),
+            **with_interval("false_alarm_rate", self.false_alarm_rate, self.false_alarm_interval),
             "best_accuracy": self.separation.accuracy,
             "detection_at_1_percent": self.separation.detection_at_1_percent,
             **self.confusion._asdict(),
@@ -255,7 +252,7 @@ def evaluate(
     """
     is_detector = hasattr(detector, "anomaly_score")
     check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
-    check_bootstrap(n_bootstrap, confidence, random_state)
+    bootstrap = Bootstrap.of(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
     of_kind = {} if kinds is None else _members_by_kind(kinds, anomalous)
@@ -264,7 +261,14 @@ def evaluate(
     first = {name: value[:1] for name, value in used.items()}
     marked = None if defects is None else check_defects(defects, frames.shape, anomalous)
     if marked is not None:
-        _check_map(detector, frames[:1], first)
+        if not hasattr(detector, "anomaly_map"):
+            raise imsim.OptionError(
+                f"defects is given, but {type(detector).__name__} has no anomaly_map: leave it out"
+            )
+        try:
+            detector.anomaly_map(frames[:1], **first)
+        except imsim.OptionError as error:
+            raise imsim.OptionError(f"defects is given, but {error}, or leave it out") from error
         marked = marked & used.get("masks", True)
     with warnings.catch_warnings(action="ignore"):  # all is said again below
         detector.anomaly_score(frames[:1], **first)  # what is compiled now is not timed
@@ -280,31 +284,19 @@ def evaluate(
             given = {name: value[part] for name, value in used.items()}
             return detector.anomaly_map(frames[part], **given)
 
-        where = localise(maps, marked, anomalous, n_bootstrap, confidence, random_state)
+        where = localise(maps, marked, anomalous, bootstrap)
     return Evaluation(
         labels=anomalous,
         scores=scores,
         flagged=flagged,
         threshold=threshold,
-        separation=separate(scores, anomalous, n_bootstrap, confidence, random_state),
+        separation=separate(scores, anomalous, bootstrap),
         confidence=confidence,
         by_kind=_groups_of(of_kind, scores, anomalous, flagged),
         by_size=_groups_of(of_size, scores, anomalous, flagged),
         images_per_second=len(frames) / seconds,
         localisation=where,
     )
-
-
-def _check_map(detector: Any, image: Any, used: dict[str, Any]) -> None:
-    """Refuse a detector without a map before anything is scored."""
-    if not hasattr(detector, "anomaly_map"):
-        raise imsim.OptionError(
-            f"defects is given, but {type(detector).__name__} has no anomaly_map: leave it out"
-        )
-    try:
-        detector.anomaly_map(image, **used)
-    except imsim.OptionError as error:
-        raise imsim.OptionError(f"defects is given, but {error}, or leave it out") from error
 
 
 def _members_by_kind(kinds: Any, anomalous: Booleans) -> dict[str, Booleans]:

@@ -43,27 +43,10 @@ Panel = tuple[str, NDArray[Any], Scale]
 """Title, values of images (n, height, width) and their fixed scale: a column of a gallery."""
 
 
-def scores_figure(evaluation: Evaluation) -> Figure:
-    """Draw how the scores of good and bad images are distributed, with the threshold."""
-    scores, labels = evaluation.scores, evaluation.labels
-    return _spread_figure(
-        (("good", GOOD, scores[~labels]), ("bad", BAD, scores[labels])), evaluation.threshold
-    )
-
-
-def inspected_figure(
-    scores: Doubles, held_out: Doubles, threshold: float, noun: str = "image"
-) -> Figure:
-    """Draw how images score whose labels nobody knows, and held-out good ones."""
-    return _spread_figure(
-        (("good, learned from", GOOD, held_out), ("inspected", BAD, scores)), threshold, noun
-    )
-
-
-def _spread_figure(
+def scores_figure(
     groups: tuple[tuple[str, str, Doubles], ...], threshold: float, noun: str = "image"
 ) -> Figure:
-    """Draw how the scores of groups are distributed; each has a name and a colour."""
+    """Draw how scores are distributed, and the threshold; each group has a name and a colour."""
     figure, axes = _figure(3.6)
     finite = [scores[np.isfinite(scores)] for _, _, scores in groups]
     scores = np.concatenate(finite)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imsim.anomaly.stacks import Doubles, Floats, product
-from imsim.anomaly.storage import Arrays
 from imsim.errors import OptionError
+
+if TYPE_CHECKING:
+    from imsim.anomaly.storage import Arrays
 
 FLOOR = 0.05
 """Share of the median deviation below which none counts: what good images never show must not weigh
@@ -92,23 +93,12 @@ class Moments:
             moments.products += part.products
         return moments
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what `taken` needs."""
-        return {
-            "count": np.array(self.count),
-            "shift": self.shift,
-            "sum": self.sum,
-            "products": self.products,
-        }
-
     @classmethod
     def taken(cls, arrays: Arrays, places: int, features: int) -> Moments:
         """Take moments from a file."""
-        moments = cls()
-        moments.count = arrays.number("count", np.int64)
-        moments.shift = arrays.take("shift", np.float64, places, features)
-        moments.sum = arrays.take("sum", np.float64, places, features)
-        moments.products = arrays.take("products", np.float64, places, features, features)
+        moments, each = cls(), (np.float64, places, features)
+        table = ("count", np.int64), ("shift", *each), ("sum", *each), ("products", *each, features)
+        vars(moments).update(arrays.listed(table))
         if moments.count < 1:
             raise OptionError(f"its statistics come from {moments.count} samples")
         return moments
@@ -150,8 +140,7 @@ class Usual(NamedTuple):
     def relative(self, energies: Doubles, squares: Doubles) -> Doubles:
         """Return distances in units of what is usual for the energy."""
         usual = np.exp(np.interp(np.log1p(energies), self.energies, np.log(self.squares)))
-        result: Doubles = np.sqrt(squares / usual)
-        return result
+        return np.sqrt(squares / usual)
 
 
 class Whole(NamedTuple):
@@ -174,8 +163,14 @@ class Whole(NamedTuple):
     def of(cls, samples: Doubles) -> Whole:
         """Learn from samples (n, features)."""
         found = deviations(samples.std(axis=0))
-        mean, axes, variances = _axes(samples / found)
-        return cls(mean * found, found, axes, _shrunk_variances(variances, len(found)))
+        scaled = samples / found
+        mean = scaled.mean(axis=0)
+        centred = (scaled - mean) / np.sqrt(len(samples))
+        _, spreads, axes = np.linalg.svd(centred, full_matrices=False)
+        variances = np.append(spreads**2, 0.0)
+        # A constant description has no covariance; the last term keeps it invertible.
+        shrunk = (1 - SHARE) * variances + SHARE * (spreads**2).sum() / len(found) + ROUNDING
+        return cls(mean * found, found, np.ascontiguousarray(axes), shrunk)
 
     def distance(self, features: Doubles) -> float:
         """Return the Mahalanobis distance of features (features,)."""
@@ -184,21 +179,6 @@ class Whole(NamedTuple):
         along = np.einsum("kp,p->k", self.axes, centred)
         across = max(float(np.einsum("p,p->", centred, centred) - (along**2).sum()), 0.0)
         return float(np.sqrt((along**2 / self.variances[:-1]).sum() + across / self.variances[-1]))
-
-
-def _axes(samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Return mean, principal axes (axes, features) and variances along them."""
-    mean = samples.mean(axis=0)
-    _, spreads, axes = np.linalg.svd((samples - mean) / np.sqrt(len(samples)), full_matrices=False)
-    return mean, np.ascontiguousarray(axes), spreads**2
-
-
-def _shrunk_variances(variances: Doubles, features: int) -> Doubles:
-    """Return variances along axes and, last, across them."""
-    all_of_them = np.append(variances, 0.0)
-    # A constant description has no covariance; the last term keeps it invertible.
-    result: Doubles = (1 - SHARE) * all_of_them + SHARE * variances.sum() / features + ROUNDING
-    return result
 
 
 def nearest_distances(features: Floats, examples: Floats) -> Floats:

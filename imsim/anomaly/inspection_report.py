@@ -16,18 +16,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import scoring
+from imsim.anomaly import figures, report, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
-from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
+from imsim.anomaly.figures import Thumbnail, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.report import (
-    Writer,
-    check_facts,
-    dissimilarity_scale,
-    ends_of,
-    grey_between,
-    texts,
-)
 from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
 from imsim.pages import asset
 from imsim.validation import check_integer
@@ -131,7 +123,7 @@ class InspectionRecord:
         """
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
-        names = texts("names", names, len(frames))
+        names = report.texts("names", names, len(frames))
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
@@ -200,8 +192,52 @@ class InspectionRecord:
         facts: Mapping[str, object] | None = None,
     ) -> Path:
         """Write the page and its figures; arguments as for `write_inspection_report`."""
-        check_facts(facts)
-        return self._write(Writer(folder), title, facts or {})
+        report.check_facts(facts)
+        writer = report.Writer(folder)
+        if not self.rows:
+            raise imsim.ImsimError("there is no image to report on: inspect some first")
+        rows, detector = self.rows, self.detector
+        counts = Counter(row.verdict for row in rows)
+        scores = np.array([row.score for row in rows])
+        scored = int(np.count_nonzero(~np.isnan(scores)))
+        drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
+        threshold = float(detector.threshold_)
+        groups = (
+            ("good, learned from", figures.GOOD, detector.held_out_scores_),
+            ("inspected", figures.BAD, scores),
+        )
+        # Of too many, rejects come into the table first.
+        order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
+        shown = sorted(order[:MOST_ROWS])
+        return writer.write(
+            "inspection.html",
+            title,
+            {
+                "inspection_order": partial(figures.order_figure, drawn, threshold, self.noun),
+                "inspection_scores": partial(figures.scores_figure, groups, threshold, self.noun),
+            },
+            script=asset("sort.js"),
+            rows=[(i + 1, rows[i]) for i in shown],
+            number=len(rows),
+            scored=scored,
+            noun=self.noun,
+            empty=sum(r.place is None and r.verdict == "not inspected" for r in rows)
+            if self.noun == "item"
+            else 0,
+            counts=counts,
+            threshold=threshold,
+            expected=detector.false_alarms_.alarms(scored),
+            reasons=Counter(
+                row.reason for row in rows if row.verdict == "not inspected"
+            ).most_common(),
+            rejects=self._rejects(),
+            without=self._without,
+            has_map=detector.metric in scoring.with_map(),
+            with_map=scoring.with_map(),
+            detector=detector,
+            facts={**detector.describe(), **(facts or {})},
+            place_words=place_words,
+        )
 
     def _picture(
         self,
@@ -225,58 +261,16 @@ class InspectionRecord:
         )
         (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
-    def _write(self, writer: Writer, title: str, facts: Mapping[str, object]) -> Path:
-        if not self.rows:
-            raise imsim.ImsimError("there is no image to report on: inspect some first")
-        rows, detector = self.rows, self.detector
-        counts = Counter(row.verdict for row in rows)
-        scores = np.array([row.score for row in rows])
-        scored = int(np.count_nonzero(~np.isnan(scores)))
-        drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
-        threshold = float(detector.threshold_)
-        shown = _shown_rows(rows)
-        return writer.write(
-            "inspection.html",
-            title,
-            {
-                "inspection_order": partial(order_figure, drawn, threshold, self.noun),
-                "inspection_scores": partial(
-                    inspected_figure, scores, detector.held_out_scores_, threshold, self.noun
-                ),
-            },
-            script=asset("sort.js"),
-            rows=[(i + 1, rows[i]) for i in shown],
-            number=len(rows),
-            scored=scored,
-            noun=self.noun,
-            empty=sum(r.place is None and r.verdict == "not inspected" for r in rows)
-            if self.noun == "item"
-            else 0,
-            counts=counts,
-            threshold=threshold,
-            expected=detector.false_alarms_.alarms(scored),
-            reasons=Counter(
-                row.reason for row in rows if row.verdict == "not inspected"
-            ).most_common(),
-            rejects=self._rejects(),
-            without=self._without,
-            has_map=detector.metric in scoring.with_map(),
-            with_map=scoring.with_map(),
-            detector=detector,
-            facts={**detector.describe(), **facts},
-            place_words=place_words,
-        )
-
     def _rejects(self) -> list[tuple[Row, list[Markup]]]:
         """Return the pictured rejects, worst first, with their pictures."""
         if not self._worst:
             return []
         lows, highs = np.array(self._ends).T
         # A few odd images, all black or white, do not set the scale of the others.
-        grey = grey_between(float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95)))
+        grey = report.grey_between(float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95)))
         bright = None
         if any(one.local is not None for one in self._worst):
-            bright = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
+            bright = report.dissimilarity_scale(self.detector.metric, self.detector.data_range_)
         rejects = []
         for one in sorted(self._worst, reverse=True):
             row = self.rows[-one.order - 1]
@@ -350,40 +344,31 @@ def write_inspection_report(
     frames = as_stack("images", images)
     used = None if masks is None else check_masks(masks, frames.shape)
     names = [f"image {i}" for i in range(len(frames))] if names is None else names
-    names = texts("names", names, len(frames))
-    check_facts(facts)
+    names = report.texts("names", names, len(frames))
+    report.check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
-    writer = Writer(folder)
+    report.Writer(folder)  # a folder that cannot be written is refused before hours of computing
     record.inspect(frames, names, used)
-    return record._write(writer, title, facts or {})
+    return record.write(folder, title=title, facts=facts)
 
 
 def maps_of(
-    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
+    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None, most: int | None = None
 ) -> Iterator[NDArray[Any] | None]:
     """Yield the map of each image, a few at a time; None where there is none or it fails."""
-    for part in divided(len(images), 4 * batch_images(images)):
-        yield from _maps(detector, images[part], masks_at(masks, part))
-
-
-def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
     if detector.metric not in scoring.with_map():
-        return [None] * len(images)
-    try:
-        return list(detector.anomaly_map(images, masks))
-    except Exception:  # of whatever kind: pictures do not end a run whose scores are known
-        if len(images) == 1:
-            return [None]
-        each = (slice(i, i + 1) for i in range(len(images)))
-        return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
+        yield from [None] * len(images)
+        return
+    for part in divided(len(images), most or 4 * batch_images(images)):
+        try:
+            yield from detector.anomaly_map(images[part], masks_at(masks, part))
+        except Exception:  # of whatever kind: pictures do not end a run whose scores are known
+            if part.stop - part.start == 1:
+                yield None
+            else:
+                yield from maps_of(detector, images[part], masks_at(masks, part), 1)
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
     """Return the darkest and the brightest pixel of a sample."""
-    return ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))
-
-
-def _shown_rows(rows: list[Row]) -> list[int]:
-    """Return the rows of the table: all, or all rejects first if they are too many."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
-    return sorted(order[:MOST_ROWS])
+    return report.ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))

@@ -16,7 +16,7 @@ from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableI
 from imsim.anomaly.items import Item, ItemFinder
 from imsim.anomaly.pieces import Piece
 from imsim.anomaly.stacks import as_stack, listed
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning
 from imsim.errors import silent, warn
 from imsim.validation import check_integer
@@ -93,7 +93,8 @@ class ItemDetector(Stored):
     [(8, 'good'), (48, 'anomaly'), (88, 'good')]
     """
 
-    _LEARNED = ("finder",)
+    _LEARNED = (("missed", np.int64),)
+    _PARTS = (("detector", AnomalyDetector), ("finder", ItemFinder))
 
     detector: AnomalyDetector | None = None
     finder: ItemFinder | None = None
@@ -170,31 +171,11 @@ class ItemDetector(Stored):
         rows = in_parts(judged, len(found), 1) if found else []
         return [row for part in rows for row in part]
 
-    def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        self._check_fitted()
-        states: dict[str, Any] = {}
-        arrays: dict[str, Any] = {}
-        for name, part in (("detector", self.detector_), ("finder", self.finder_)):
-            states[name], found = part.get_state()
-            arrays |= {f"{name}/{key}": value for key, value in found.items()}
-        states["missed"] = self.missed_
-        return states, arrays
-
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted detector of items from the result of `get_state`."""
-        missed = parameters.get("missed", 0)  # earlier models do not have it
-        if parameters.keys() - {"missed"} != {"detector", "finder"}:
-            raise imsim.OptionError("it holds other things than a detector and a finder")
-        check_integer("missed", missed, 0)
-        detector = AnomalyDetector.from_state(parameters["detector"], arrays.under("detector/"))
-        finder = ItemFinder.from_state(parameters["finder"], arrays.under("finder/"))
-        if detector.shape_ != finder.shape_ or detector.depth_ != finder.depth_:
+    def _check_learned(self, arrays: Arrays) -> None:
+        check_integer("missed", self.missed_, 0)
+        detector, finder = self.detector_, self.finder_
+        if (detector.shape_, detector.depth_) != (finder.shape_, finder.depth_):
             raise imsim.OptionError("its detector is for other images than the finder cuts out")
-        self = cls(clone(detector), clone(finder))
-        self.detector_, self.finder_, self.missed_ = detector, finder, missed
-        return self
 
     def _judged(self, item: Item, frame: int) -> ItemInspection:
         score, verdict, reason = math.nan, "not inspected", item.reason

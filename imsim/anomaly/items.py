@@ -11,34 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.pieces import (
-    SPECK,
-    TOLERANCE,
-    Limits,
-    Piece,
-    Strips,
-    learned_limits,
-    parted,
-    without_holes,
-)
-from imsim.anomaly.stacks import (
-    NOT_FINITE,
-    ROBUST,
-    Booleans,
-    Doubles,
-    Floats,
-    as_real,
-    as_stack,
-    bounding_box,
-    depth_of,
-    listed,
-    nearest,
-    sample_of,
-)
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
-from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
+from imsim.anomaly import pieces, stacks
+from imsim.anomaly.stacks import Booleans, Floats
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, levels_of
+from imsim.anomaly.xray.signal import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
 from imsim.kernels.xray import mean_of_neighbours
 from imsim.validation import check_integer
@@ -151,7 +128,15 @@ class ItemFinder(Stored):
     shape: tuple[int, int] | None = None
     longest: int | None = None
 
-    _LEARNED = ("level",)
+    _LEARNED = (
+        *((name, np.float64) for name in ("level", "noise", "threshold", "speck")),
+        ("limits", np.float64, len(pieces.Limits._fields)),
+        ("faults", np.bool_, None),
+        ("shape", np.int64, 2),
+        ("longest", np.int64),
+        ("side", np.int64),
+    )
+    _TOLD = ("depth",)
 
     @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
@@ -166,24 +151,24 @@ class ItemFinder(Stored):
             If images show no item, or hold NaN or infinity; they are left out.
         """
         self._check_parameters()
-        frames = as_stack("images", good)
-        self.depth_ = depth_of(frames)
+        frames = stacks.as_stack("images", good)
+        self.depth_ = stacks.depth_of(frames)
         with np.errstate(over="ignore"):  # numbers beyond float32 are not finite
             values = frames.astype(np.float32)
-        found: Any = faults_of(np.nan_to_num(values[sample_of(len(values), MOST_IMAGES)]))
+        found: Any = faults_of(np.nan_to_num(values[stacks.sample_of(len(values), MOST_IMAGES)]))
         self.faults_: Booleans = found.all(axis=0)
         values = self._repaired(values)
         self._fit_contrast(values)
         usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
         masks = [m for i in usable for m in self._things(values[i])]
-        self.limits_, self.speck_, boxes = learned_limits(masks)
+        self.limits_, self.speck_, boxes = pieces.learned_limits(masks)
         self._fit_shape(boxes)
         return self
 
     def cut(self, frame: Any) -> list[Item]:
         """Return what a frame of any size shows, in the order of the lowest rows."""
-        pieces = self.strips().end(self.checked("frame", frame))
-        return [item for piece in pieces for item in self.items(piece)]
+        found = self.strips().end(self.checked("frame", frame))
+        return [item for piece in found for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
         """Return the items of all frames, one by one: what a detector learns from.
@@ -193,7 +178,7 @@ class ItemFinder(Stored):
         ImsimError
             If there is no whole item in any frame.
         """
-        images = as_stack("images", frames)
+        images = stacks.as_stack("images", frames)
         items = [item for image in images for item in self.cut(image)]
         found = [item.crop for item in items if item.crop is not None]
         if not found:
@@ -202,22 +187,22 @@ class ItemFinder(Stored):
             )
         return np.stack(found)
 
-    def strips(self) -> Strips:
+    def strips(self) -> pieces.Strips:
         """Return what finds the pieces of one image."""
         self._check_fitted()
-        reach = (self.shape_[0] // 2 + MARGIN, self.shape_[1] // 2 + MARGIN)
-        return Strips(self.mark, reach, self.longest_)
+        reach = (self.shape_[0] // 2 + pieces.MARGIN, self.shape_[1] // 2 + pieces.MARGIN)
+        return pieces.Strips(self.mark, reach, self.longest_)
 
     def checked(self, name: str, rows: Any) -> NDArray[Any]:
         """Return rows of an image without faulty columns; refuse those of another type or width."""
         self._check_fitted()
-        values = as_real(name, rows)
+        values = stacks.as_real(name, rows)
         if values.ndim != 2 or not values.shape[1]:
             raise imsim.ShapeError(f"{name} has shape {values.shape}", "expected (height, width)")
-        if depth_of(values) != self.depth_:
+        if stacks.depth_of(values) != self.depth_:
             raise imsim.DTypeError(
-                f"{name} is of type {depth_of(values)}, the good images of {self.depth_}, and may "
-                "mean something else: convert it"
+                f"{name} is of type {stacks.depth_of(values)}, the good images of {self.depth_}, "
+                "and may mean something else: convert it"
             )
         if self.faults_.any() and self.faults_.shape != values.shape[1:]:
             raise imsim.ShapeError(
@@ -237,58 +222,35 @@ class ItemFinder(Stored):
             marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite
 
-    def items(self, piece: Piece) -> list[Item]:
+    def items(self, piece: pieces.Piece) -> list[Item]:
         """Return the items that hang together, in the order of their first rows."""
         area = int(piece.mask.sum())
         if area <= self.speck_ and not piece.goes_on:
             return []
         if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
             return [self._item(piece, piece.mask)]
-        box = bounding_box(piece.mask)
+        box = stacks.bounding_box(piece.mask)
         labels = np.zeros(piece.mask.shape, np.int32)
-        labels[box] = parted(
+        labels[box] = pieces.parted(
             piece.mask[box], self.limits_, lambda: self._apart(self._sound(piece.values)[0][0])[box]
         )
         return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
 
-    def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        self._check_fitted()
-        names = ("shape", "longest", "depth", "side")
-        fitted = {name: getattr(self, f"{name}_") for name in names}
-        own = self.get_params()
-        own["shape"] = None if self.shape is None else list(self.shape)
-        scale = [self.level_, self.noise_, self.threshold_, self.speck_, *self.limits_]
-        arrays = {"scale": np.array(scale, np.float64), "faults": self.faults_}
-        return {"parameters": own, "fitted": fitted}, arrays
-
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted finder from the result of `get_state`."""
-        own, fitted = dict(parameters["parameters"]), parameters["fitted"]
-        own["shape"] = None if own["shape"] is None else tuple(own["shape"])
-        finder = cls.with_parameters(own)
-        finder._check_parameters()
-        scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
-        finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]
-        finder.limits_ = Limits(*scale[4:])
-        finder.faults_ = arrays.take("faults", np.bool_, None)
-        finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
-        finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
-        _check_shape("shape_", finder.shape_)
-        check_integer("longest_", finder.longest_, 1)
-        limits = finder.limits_
-        is_odd = limits.smallest > limits.largest or limits.radius > max(finder.shape_)
-        if is_odd or finder.faults_.all() or scale[1] < 0 or min(scale[2:]) <= 0:
+    def _check_learned(self, arrays: Arrays) -> None:
+        self.limits_ = limits = pieces.Limits(*np.asarray(self.limits_).tolist())
+        _check_shape("shape_", self.shape_)
+        check_integer("longest_", self.longest_, 1)
+        check_integer("side_", self.side_, -1, 1)
+        is_odd = limits.smallest > limits.largest or limits.radius > max(self.shape_)
+        positive = (self.threshold_, self.speck_, *limits)
+        if is_odd or self.faults_.all() or self.noise_ < 0 or min(positive) <= 0:
             raise imsim.OptionError("its limits are none that items have")
-        check_integer("side_", finder.side_, -1, 1)
-        if not isinstance(finder.depth_, str):
-            raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
-        return finder
 
     def _repaired(self, values: NDArray[Any]) -> NDArray[Any]:
         """Replace faulty columns by the nearest sound ones."""
-        return values[..., nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
+        return (
+            values[..., stacks.nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
+        )
 
     def _apart(self, values: Floats) -> Floats:
         """Return how far values are from the background, in units of the threshold."""
@@ -312,21 +274,21 @@ class ItemFinder(Stored):
         """Learn background and contrast; leave out images that show no item."""
         finite: Any = np.isfinite(values).all(axis=(1, 2))
         clean = np.where(finite[:, None, None], values, 0)
-        levels: Doubles = np.median(border(clean).astype(np.float64), axis=1)
+        levels = levels_of(clean)
         apart = np.abs(clean - levels[:, None, None].astype(np.float32))
         largest = float(apart.max()) or 1.0
         apart /= np.float32(largest)  # squares and sums stay within float32
         masks, problems = find_items(apart, touching=True, several=True)
-        problems |= {int(i): NOT_FINITE for i in np.flatnonzero(~finite)}
+        problems |= {int(i): stacks.NOT_FINITE for i in np.flatnonzero(~finite)}
         self.left_out_ = dict(sorted(problems.items()))
         if 2 * len(problems) > len(values):
             raise imsim.ImsimError(
                 "most of the good images show no items that stand out from the border of the "
-                f"frame: {listed(problems)}"
+                f"frame: {stacks.listed(problems)}"
             )
         if problems:
             message = f"{len(problems)} of {len(values)} images are not learned from"
-            warn(f"{message}: {listed(problems)}", UnusableImageWarning)
+            warn(f"{message}: {stacks.listed(problems)}", UnusableImageWarning)
         usable = [i for i in range(len(values)) if i not in problems]
         self.level_ = float(np.median(levels[usable]))
         brighter = [float((clean[i][masks[i]] - levels[i]).mean()) for i in usable]
@@ -335,7 +297,7 @@ class ItemFinder(Stored):
         self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
         contrast = abs(whole) if self.side_ else contrast
         rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
-        self.noise_ = ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
+        self.noise_ = stacks.ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
         self.threshold_ = 1.0
         around: Any = border(self._apart(mean_of_neighbours(clean[usable])))[~border(masks[usable])]
         uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
@@ -349,19 +311,21 @@ class ItemFinder(Stored):
         labels = clear(ndimage.label(self.mark(frame))[0])
         boxes = enumerate(ndimage.find_objects(labels), 1)
         masks = [labels[box] == k for k, box in boxes if box is not None]
-        return [m for m in masks if m.sum() > SPECK]
+        return [m for m in masks if m.sum() > pieces.SPECK]
 
     def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
         sides = np.max([*boxes], axis=0)
         if self.shape is None:
-            wanted = np.maximum(8 * np.ceil((TOLERANCE * sides + 2 * MARGIN) / 8), LEAST_SIDE)
+            wanted = np.maximum(
+                8 * np.ceil((pieces.TOLERANCE * sides + 2 * pieces.MARGIN) / 8), LEAST_SIDE
+            )
             self.shape_ = (int(wanted[0]), int(wanted[1]))
         else:
             self.shape_ = (int(self.shape[0]), int(self.shape[1]))
-        if (sides + 2 * MARGIN > self.shape_).any():
+        if (sides + 2 * pieces.MARGIN > self.shape_).any():
             raise imsim.OptionError(
                 f"shape={self.shape}; good items have up to {sides[0]} x {sides[1]} pixels, and "
-                f"need {MARGIN} more on each side"
+                f"need {pieces.MARGIN} more on each side"
             )
         self.longest_ = int(self.longest or 8 * max(self.shape_))
         if self.longest_ < self.shape_[0]:
@@ -370,11 +334,11 @@ class ItemFinder(Stored):
                 f"least the height of crops, {self.shape_[0]}"
             )
 
-    def _item(self, piece: Piece, part: Booleans) -> Item:
+    def _item(self, piece: pieces.Piece, part: Booleans) -> Item:
         """Describe a part of a piece; what else is marked in its holes is not its own."""
-        box = bounding_box(part)
+        box = stacks.bounding_box(part)
         own = np.zeros_like(part)
-        own[box] = without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
+        own[box] = pieces.without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
@@ -382,7 +346,7 @@ class ItemFinder(Stored):
         crop = None
         if kind == "item":
             middle = (top + height // 2, left + width // 2)
-            crop = alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
+            crop = pieces.alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
         return Item(
             kind,
             x=piece.x + left,
@@ -396,13 +360,15 @@ class ItemFinder(Stored):
             crop=crop,
         )
 
-    def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+    def _kind(
+        self, piece: pieces.Piece, own: Booleans, size: tuple[int, int]
+    ) -> tuple[str, str | None]:
         """Return what a part is, and why it is no item to inspect."""
         limits, area = self.limits_, int(own.sum())
         items = f"is as large as {area / limits.largest:.0f} items"
         at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
         if not self._sound(piece.values)[1][own].all():
-            return "damaged", NOT_FINITE
+            return "damaged", stacks.NOT_FINITE
         if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
             if area > 2 * limits.largest:
                 return "cut", (
@@ -419,7 +385,7 @@ class ItemFinder(Stored):
         if not limits.hold(own):
             return "large", "is larger than an item, and shows no neck at which it could be parted"
         height, width = self.shape_
-        if size[0] + 2 * MARGIN > height or size[1] + 2 * MARGIN > width:
+        if size[0] + 2 * pieces.MARGIN > height or size[1] + 2 * pieces.MARGIN > width:
             return "large", f"is an item, but does not fit into {width} x {height} pixels"
         return "item", None
 

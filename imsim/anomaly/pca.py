@@ -1,34 +1,69 @@
-"""Linear autoencoders: principal components of images or of patches, and the mean alone."""
+"""Linear autoencoders: principal components of images or of patches, and the mean alone.
+
+Longer than most files: patches are cut and joined for these models alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import scipy.linalg
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.stacks import (
-    Booleans,
-    Doubles,
-    Floats,
-    batch_images,
-    check_images,
-    check_size,
-    product,
-    with_pixels,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
+_Scalar = TypeVar("_Scalar", np.float32, np.bool_)
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
 _STEPS = 4
 """Steps towards the least-squares fit to the known numbers of a vector."""
+
+
+def _places(size: int, side: int, stride: int) -> int:
+    """Return the number of patches that cover an axis; the last may reach beyond its end."""
+    return -(-(size - side) // stride) + 1
+
+
+def cut(image: NDArray[_Scalar], side: int, stride: int) -> NDArray[_Scalar]:
+    """Return the patches of an image (height, width) as rows, shape (patches, side * side).
+
+    Where the last patches reach beyond the image they hold 0 (False in a mask).
+    """
+    beyond = [(0, side + (_places(n, side, stride) - 1) * stride - n) for n in image.shape]
+    if any(after for _, after in beyond):
+        image = np.pad(image, beyond)
+    windows = sliding_window_view(image, (side, side))[::stride, ::stride]
+    return windows.reshape(-1, side * side)
+
+
+def join(patches: Floats, shape: tuple[int, int], side: int, stride: int) -> Floats:
+    """Return the sum of patches at the places where `cut` took them from an image of this shape."""
+    rows, columns = (_places(n, side, stride) for n in shape)
+    parts = side // stride
+    # In blocks of stride x stride pixels, part (i, j) of all patches is added at once.
+    cells = patches.reshape(rows, columns, parts, stride, parts, stride)
+    total = np.zeros((rows + parts - 1, stride, columns + parts - 1, stride), dtype=np.float32)
+    for i in range(parts):
+        for j in range(parts):
+            total[i : i + rows, :, j : j + columns] += cells[:, :, i, :, j].transpose(0, 2, 1, 3)
+    height, width = shape
+    full = total.reshape((rows + parts - 1) * stride, (columns + parts - 1) * stride)
+    return full[:height, :width]
+
+
+def window(side: int) -> Floats:
+    """Return a smooth weight for each pixel of a patch, largest in its middle, never 0."""
+    profile = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    return np.outer(profile, profile).astype(np.float32).ravel()
 
 
 @dataclass(eq=False, repr=False)
@@ -105,7 +140,14 @@ class PCAAutoencoder(Stored):
     True
     """
 
-    _LEARNED = ("components", "mean", "explained_variance", "total_variance", "count", "shape")
+    _LEARNED = (
+        ("shape", np.int64, 2),
+        ("components", np.float32, "kept", "pixels"),
+        ("mean", np.float32, "pixels"),
+        ("explained_variance", np.float64, "kept"),
+        ("total_variance", np.float64),
+        ("count", np.int64),
+    )
 
     components: float = 16
     patch: int | None = None
@@ -115,7 +157,7 @@ class PCAAutoencoder(Stored):
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn mean and components from good images, at least two of them, or two patches."""
         self._check_parameters()
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         self._check_size(pixels)
         found, count = self._principal(pixels, used)
         if found is None or count < 2:
@@ -142,7 +184,7 @@ class PCAAutoencoder(Stored):
         """
         if not hasattr(self, "components_"):
             return self.fit(images, masks)
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         self._check_size(pixels, self.shape_)
         new, count = self._principal(pixels, used, self.mean_)
         if new is None or not count:
@@ -167,7 +209,7 @@ class PCAAutoencoder(Stored):
         """
         if self.patch is not None:
             return _of_many(self._complete_patches(pixels, used), self.patch**2)
-        pixels, used = with_pixels(pixels, used)
+        pixels, used = stacks.with_pixels(pixels, used)
         if not len(pixels):
             return None, 0
         vectors = pixels.reshape(len(pixels), -1)
@@ -197,7 +239,7 @@ class PCAAutoencoder(Stored):
         Whole images must have the size of the training images. The result is 0 outside the masks.
         """
         self._check_fitted()
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         self._check_size(pixels, self.shape_)
         if self.patch is None:
             vectors = pixels.reshape(len(pixels), 1, -1)
@@ -214,25 +256,13 @@ class PCAAutoencoder(Stored):
             result[~used] = 0
         return result
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters(parameters)
-        model._check_parameters()
-        height, width = arrays.take("shape", np.int64, 2).tolist()
-        model.shape_ = (height, width)
-        side = model.patch
-        if min(model.shape_) < 1 or (side is not None and model.shape_ != (side, side)):
-            raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
-        model.explained_variance_ = arrays.take("explained_variance", np.float64, None)
-        kept = len(model.explained_variance_)
-        model.components_ = arrays.take("components", np.float32, kept, height * width)
-        model.mean_ = arrays.take("mean", np.float32, height * width)
-        model.total_variance_ = arrays.number("total_variance")
-        model.count_ = arrays.number("count", np.int64)
-        if model.count_ < 2:
-            raise imsim.OptionError(f"its components were learned from {model.count_} images")
-        return model
+    def _check_learned(self, arrays: Arrays) -> None:
+        side = self.patch
+        fits = min(self.shape_) > 0 and np.prod(self.shape_) == self.mean_.size
+        if not fits or (side is not None and self.shape_ != (side, side)):
+            raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
+        if self.count_ < 2:
+            raise imsim.OptionError(f"its components were learned from {self.count_} images")
 
     def _check_parameters(self) -> None:
         number = check_number("components", self.components)
@@ -276,12 +306,12 @@ class PCAAutoencoder(Stored):
                 f"{self.patch}x{self.patch}: use larger images or a smaller patch"
             )
         if self.patch is None and wanted is not None:
-            check_size(pixels, wanted, "resize them, or use patches, e.g. patch=16")
+            stacks.check_size(pixels, wanted, "resize them, or use patches, e.g. patch=16")
 
     def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
         """Yield, batch by batch, the patches that lie entirely inside the masks."""
         everywhere = np.ones(pixels.shape[1:], dtype=np.bool_)
-        for part in divided(len(pixels), batch_images(pixels)):
+        for part in divided(len(pixels), stacks.batch_images(pixels)):
             some = []
             for i, image in enumerate(pixels[part], part.start):
                 seen = cut(everywhere if used is None else used[i], *self._geometry())
@@ -324,7 +354,7 @@ class MeanModel(Stored):
     [[[1.5 1.5]]]
     """
 
-    _LEARNED = ("mean", "count")
+    _LEARNED = (("mean", np.float64), ("count", np.int64))
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
@@ -335,7 +365,7 @@ class MeanModel(Stored):
     @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images."""
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         inside = pixels if used is None else pixels[used]
         if not inside.size:
             raise imsim.MaskError("the masks leave no pixel to learn from: pass larger masks")
@@ -348,21 +378,15 @@ class MeanModel(Stored):
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the mean for every pixel, and 0 outside the masks."""
         self._check_fitted()
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         result = np.full(pixels.shape, self.mean_, dtype=np.float32)
         if used is not None:
             result[~used] = 0
         return result
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters(parameters)
-        model.mean_ = arrays.number("mean")
-        model.count_ = arrays.number("count", np.int64)
-        if model.count_ < 1:
-            raise imsim.OptionError(f"its mean was learned from {model.count_} pixels")
-        return model
+    def _check_learned(self, arrays: Arrays) -> None:
+        if self.count_ < 1:
+            raise imsim.OptionError(f"its mean was learned from {self.count_} pixels")
 
 
 class _Principal(NamedTuple):
@@ -429,14 +453,14 @@ def _project(vectors: Floats, seen: Booleans | None, mean: Floats, axes: Floats)
     centred = vectors - mean
     if seen is not None:
         centred[~seen] = 0
-    coefficients = product(centred, axes.T)
+    coefficients = stacks.product(centred, axes.T)
     if seen is not None and (some := np.flatnonzero(~seen.all(axis=1))).size:
         wanted, visible, found = centred[some], seen[some], coefficients[some]
         for _ in range(_STEPS):
-            missing = np.where(visible, wanted - product(found, axes), np.float32(0))
-            found += product(missing, axes.T)
+            missing = np.where(visible, wanted - stacks.product(found, axes), np.float32(0))
+            found += stacks.product(missing, axes.T)
         coefficients[some] = found
-    return product(coefficients, axes) + mean
+    return stacks.product(coefficients, axes) + mean
 
 
 def _of_symmetric(mean: Doubles, symmetric: Doubles) -> _Principal:

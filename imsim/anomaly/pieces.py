@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.caches import kept
 from imsim.errors import ImsimError
 
+MARGIN = 3
+"""Pixels around a neighbour that are replaced with it: its blur ends there. It is as wide as the
+strip of a frame that shows the open beam."""
+_TILE = 256
+"""Side in pixels of the noise, which repeats beyond; crops lie anywhere on it."""
 Labels = NDArray[np.int32]
 CONTEXT = 2
 """Rows above and below that decide on a pixel's mark."""
@@ -41,6 +47,53 @@ _GAP = 0.04
 """Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
 _FENCE = 1.5
 """Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
+
+
+def alone(
+    piece: Piece,
+    own: Booleans,
+    middle: tuple[int, int],
+    shape: tuple[int, int],
+    background: tuple[float, float],
+) -> NDArray[Any]:
+    """Cut an item out of the window of its piece.
+
+    The crop, around the pixel `middle` of the window, holds the item's own pixels, and the
+    background but for pixels within the margin of anything else that is marked. These, and what
+    lies beyond the frame, have the median of that background, or its given level, with white noise
+    of the given deviation that depends on their place only.
+    """
+    others = (piece.marked & ~own).view(np.uint8)
+    sound = own | (ndimage.maximum_filter(others, 2 * MARGIN + 1, mode="constant") == 0)
+    source, target, places = [], [], []
+    for place, most, side, start in zip(middle, own.shape, shape, (piece.y, piece.x), strict=True):
+        shift = place - side // 2
+        first, last = max(shift, 0), min(shift + side, most)
+        source.append(slice(first, last))
+        target.append(slice(first - shift, last - shift))
+        places.append((start + shift + np.arange(side)) % _TILE)
+    values, taken = piece.values[*source], sound[*source]
+    around = values[taken & ~own[*source]].astype(np.float64)
+    level = float(np.median(around)) if around.size else background[0]
+    fill = level + background[1] * _noise()[np.ix_(*places)]
+    crop: NDArray[Any] = _as_type(fill, values.dtype)
+    crop[*target][taken] = values[taken]
+    return crop
+
+
+@kept
+def _noise() -> Floats:
+    return np.random.default_rng(0).standard_normal((_TILE, _TILE), np.float32)
+
+
+def _as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if dtype.kind == "b":
+        return values > 0.5
+    most = np.iinfo(dtype)
+    result: NDArray[Any] = np.clip(np.rint(values), most.min, most.max).astype(dtype)
+    return result
 
 
 class Piece(NamedTuple):
@@ -274,9 +327,11 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
         if limits.hold(part):
             continue
         ways = chain(_by_necks(part, mask, limits), _by_cores(part, limits, apart))
-        finer = next((way for way in ways if _are_items(way, limits)), None)
-        if finer is not None:
-            labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
+        for finer in ways:
+            parts = [finer == k for k in range(1, finer.max() + 1)]
+            if all(limits.hold(m) and m.sum() >= limits.smallest for m in parts):
+                labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
+                break
     return _numbered(labels)
 
 
@@ -305,11 +360,6 @@ def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> It
         is_core = areas >= limits.smallest / 2
         if is_core.sum() > 1:
             yield _numbered(_flooded(depth, np.where(is_core[labels], labels, 0), part))
-
-
-def _are_items(labels: Labels, limits: Limits) -> bool:
-    parts = [labels == k for k in range(1, labels.max() + 1)]
-    return all(limits.hold(m) and m.sum() >= limits.smallest for m in parts)
 
 
 def _flooded(depth: Doubles, markers: Labels, mask: Booleans) -> Labels:

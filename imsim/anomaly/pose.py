@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, check_size
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
+from imsim.anomaly.storage import Stored, all_or_nothing
+from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items, levels_of
 from imsim.workers import in_parts
 
 __all__ = ["Pose"]
@@ -66,7 +65,7 @@ class Pose(Stored):
     0.0
     """
 
-    _LEARNED = ("mean",)
+    _LEARNED = (("mean", np.float32, None, None), ("turns", np.bool_), ("is_found", np.bool_))
 
     @all_or_nothing
     def fit(self, images: Any) -> Self:
@@ -80,7 +79,7 @@ class Pose(Stored):
         self.is_found_ = bool(
             found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= least
         )
-        posed = _moved(frames, placements, _levels(frames))
+        posed = _moved(frames, placements, levels_of(frames))
         self.mean_ = posed[0]
         for _ in range(TURNS):
             if self.turns_:
@@ -99,7 +98,7 @@ class Pose(Stored):
         """Return placements, and the images there."""
         moments = _moments(frames)
         found = self._placements(moments, self.mean_.shape)
-        moved = _moved(frames, found, _levels(frames))
+        moved = _moved(frames, found, levels_of(frames))
         if self.turns_:
             last = np.array(self.mean_.shape) - 1
             turned = self._is_turned(moved) & np.isfinite(moments).all(axis=1)
@@ -126,21 +125,6 @@ class Pose(Stored):
         self._check_fitted()
         check_size(frames, self.mean_.shape, "resize them")
 
-    def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        parameters, arrays = super().get_state()
-        return {"parameters": parameters, "turns": self.turns_, "is_found": self.is_found_}, arrays
-
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted pose from the result of `get_state`."""
-        pose = cls.with_parameters(parameters["parameters"])
-        pose.turns_, pose.is_found_ = parameters["turns"], parameters["is_found"]
-        pose.mean_ = arrays.take("mean", np.float32, None, None)
-        if not isinstance(pose.turns_, bool) or not isinstance(pose.is_found_, bool):
-            raise imsim.OptionError("its pose is none that good images have")
-        return pose
-
     def _placements(self, moments: Doubles, shape: tuple[int, ...]) -> Doubles:
         """Return placements without half turns; the identity where there is no item."""
         result = np.zeros((len(moments), 2, 3))
@@ -159,10 +143,9 @@ class Pose(Stored):
     def _is_turned(self, posed: Floats) -> Booleans:
         """Return which images are more like the mean after a half turn."""
         mean = self.mean_.astype(np.float64)
-        result: Booleans = np.array(
+        return np.array(
             [((one - mean) ** 2).sum() > ((one[::-1, ::-1] - mean) ** 2).sum() for one in posed]
         )
-        return result
 
 
 def _spread(placements: Doubles, shape: tuple[int, ...]) -> float:
@@ -226,14 +209,7 @@ def _grounds(frames: Floats) -> Doubles:
         found = np.linalg.solve(weighted @ there, weighted @ around[:, :, None])
         away = np.abs(around - (there @ found)[:, :, 0])
         counts = (away <= FAR * np.median(away, axis=1, keepdims=True)).astype(np.float64)
-    result: Doubles = np.tensordot(found[:, :, 0], plane, 1)
-    return result
-
-
-def _levels(frames: Floats) -> NDArray[Any]:
-    """Return the level of the background of each image."""
-    levels: NDArray[Any] = np.median(border(frames).astype(np.float64), axis=1)
-    return levels
+    return np.tensordot(found[:, :, 0], plane, 1)
 
 
 def _moved(frames: Floats, placements: Doubles, beyond: NDArray[Any]) -> Floats:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import scoring
-from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.anomaly.separation import Bootstrap, Separation, check_labels, separate, with_interval
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks, masks_at
 from imsim.tables import table
 from imsim.validation import check_integer, check_names
 
@@ -43,9 +42,7 @@ class Ranked(Separation):
         return {
             "metric": self.metric,
             "aggregate": self.aggregate,
-            "auroc": self.auroc,
-            "auroc_low": self.interval[0],
-            "auroc_high": self.interval[1],
+            **with_interval("auroc", self.auroc, self.interval),
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "threshold": self.threshold if math.isfinite(self.threshold) else None,
@@ -212,7 +209,7 @@ def rank_metrics(
     >>> ranking.best.metric, ranking.best.auroc
     ('se', 1.0)
     """
-    check_bootstrap(n_bootstrap, confidence, random_state)
+    bootstrap = Bootstrap.of(n_bootstrap, confidence, random_state)
     x, y = (
         as_stack(name, value)
         for name, value in (("inputs", inputs), ("reconstructions", reconstructions))
@@ -233,10 +230,14 @@ def rank_metrics(
         for aggregate in scoring.aggregates(metric):
             if aggregate not in wanted:
                 continue
-            how = {"data_range": data_range, "aggregate": aggregate, "window": window}
+            how: Any = {"data_range": data_range, "aggregate": aggregate, "window": window}
+            first = masks_at(used, slice(1))
             try:
-                scores, speed = _timed(metric, x, y, used, **how)
-                separation = separate(scores, anomalous, n_bootstrap, confidence, random_state)
+                scoring.anomaly_scores(metric, x[:1], y[:1], masks=first, **how)  # compiles
+                began = time.perf_counter()
+                scores = scoring.anomaly_scores(metric, x, y, masks=used, **how)
+                speed = len(x) / (time.perf_counter() - began)
+                separation = separate(scores, anomalous, bootstrap)
             except imsim.ImsimError as error:
                 skipped[f"{metric} {aggregate}"] = str(error)
                 continue
@@ -255,18 +256,3 @@ def rank_metrics(
             f"no metric could run on this input: {reasons or 'none has such an aggregate'}"
         )
     return Ranking(records, labels=anomalous, skipped=skipped, confidence=confidence)
-
-
-def _timed(
-    metric: str,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    masks: Booleans | None,
-    **how: Any,
-) -> tuple[Doubles, float]:
-    """Return the scores, and the images per second with compiled kernels."""
-    first = None if masks is None else masks[:1]
-    scoring.anomaly_scores(metric, x[:1], y[:1], masks=first, **how)
-    began = time.perf_counter()
-    scores = scoring.anomaly_scores(metric, x, y, masks=masks, **how)
-    return scores, len(x) / (time.perf_counter() - began)

@@ -6,12 +6,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -118,8 +117,10 @@ def write_report(
         shown = Gallery(
             evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
         )
+    scores, labels = evaluation.scores, evaluation.labels
+    groups = ("good", figures.GOOD, scores[~labels]), ("bad", figures.BAD, scores[labels])
     draws: dict[str, Callable[..., Figure]] = {
-        "scores": partial(figures.scores_figure, evaluation),
+        "scores": partial(figures.scores_figure, groups, evaluation.threshold),
         "groups": partial(figures.groups_figure, evaluation),
         "roc": partial(figures.roc_figure, evaluation, ranking),
     }
@@ -261,7 +262,7 @@ class Writer:
         environment = Environment(
             autoescape=True,
             finalize=lambda value: value if hasattr(value, "__html__") else readable(str(value)),
-            loader=FunctionLoader(_template),
+            loader=PackageLoader("imsim", "anomaly"),
             lstrip_blocks=True,
             trim_blocks=True,
             undefined=StrictUndefined,
@@ -296,10 +297,6 @@ class Writer:
             return Markup(tag("p", reason, class_="note"))
         image = picture(content, caption)
         return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
-
-
-def _template(name: str) -> str:
-    return resources.files("imsim.anomaly").joinpath(name).read_text(encoding="utf-8")
 
 
 def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:

@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import (
-    Doubles,
-    as_real,
-    batch_images,
-    bounding_box,
-    check_masks,
-    masks_at,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.gaussians import mean_of_highest
+from imsim.anomaly.stacks import Doubles
 from imsim.errors import silent
 from imsim.validation import check_integer
 from imsim.workers import in_parts
@@ -131,17 +126,17 @@ def anomaly_scores(
     """
     _check_aggregate(aggregate, metric, aggregates(metric))
     check_integer("window", window, 1)
-    x, y = as_real("inputs", inputs), as_real("reconstructions", reconstructions)
+    x, y = stacks.as_real("inputs", inputs), stacks.as_real("reconstructions", reconstructions)
     if x.ndim != 3 or x.shape != y.shape or 0 in x.shape:
         raise imsim.ShapeError(
             f"inputs have shape {x.shape}, reconstructions {y.shape}; "
             "expected the same non-empty (n, height, width) for both"
         )
-    used = None if masks is None else check_masks(masks, x.shape)
+    used = None if masks is None else stacks.check_masks(masks, x.shape)
     facts = imsim.METRICS[metric]
 
     def scores(part: slice) -> Doubles:
-        p, q, inside = x[part], y[part], masks_at(used, part)
+        p, q, inside = x[part], y[part], stacks.masks_at(used, part)
         if aggregate == "mean":
             score = np.asarray(facts.function(p, q, mask=inside, data_range=data_range))
             result = np.array(facts.dissimilarity(score), dtype=np.float64)
@@ -153,7 +148,7 @@ def anomaly_scores(
         return result
 
     with silent(imsim.EmptyMaskWarning):  # the score is NaN
-        return np.concatenate(in_parts(scores, len(x), batch_images(x)))
+        return np.concatenate(in_parts(scores, len(x), stacks.batch_images(x)))
 
 
 def dissimilarity_map(
@@ -192,7 +187,8 @@ def worst_window(values: NDArray[Any], window: int) -> Doubles:
     """Return the largest mean of each map over a window; NaN of a map without any value."""
     height, width = values.shape[1:]
     size = min(window, height), min(window, width)
-    return np.array([_worst_of(one, size) for one in values], dtype=np.float64)
+    found = (_window_means(one, size) for one in values)
+    return np.array([math.nan if one is None else one[0].max() for one in found], dtype=np.float64)
 
 
 def worst_place(values: NDArray[Any], window: int) -> tuple[slice, slice] | None:
@@ -200,15 +196,6 @@ def worst_place(values: NDArray[Any], window: int) -> tuple[slice, slice] | None
 
     Of equal windows, the one with the largest value in its middle. At the border of the map, only
     what lies inside.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.scoring import worst_place
-    >>> values = np.zeros((9, 9))
-    >>> values[6, 2] = 1
-    >>> worst_place(values, 3)
-    (slice(5, 8, None), slice(1, 4, None))
     """
     size = min(window, values.shape[0]), min(window, values.shape[1])
     found = _window_means(values, size)
@@ -231,27 +218,9 @@ def worst_place(values: NDArray[Any], window: int) -> tuple[slice, slice] | None
 
 
 def highest(values: NDArray[Any]) -> Doubles:
-    """Return the mean of the highest 2 % of each map; NaN of a map without any value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.scoring import highest
-    >>> print(highest(np.arange(100.0).reshape(1, 10, 10)))
-    [98.5]
-    """
-    found = []
-    for one in values:
-        scored = one[~np.isnan(one)].astype(np.float64)
-        number = max(1, round(HIGHEST * scored.size))
-        top = np.partition(scored, scored.size - number)[-number:] if scored.size else [math.nan]
-        found.append(float(np.mean(top)))
-    return np.array(found)
-
-
-def _worst_of(values: NDArray[Any], size: tuple[int, int]) -> float:
-    found = _window_means(values, size)
-    return math.nan if found is None else float(found[0].max())
+    """Return the mean of the highest 2 % of each map; NaN of a map without any value."""
+    scored = [one[~np.isnan(one)].astype(np.float64) for one in values]
+    return np.array([mean_of_highest(one, HIGHEST) if one.size else math.nan for one in scored])
 
 
 def _window_means(
@@ -262,7 +231,7 @@ def _window_means(
     They are -inf where too few pixels were scored. None if nothing was scored.
     """
     scored = ~np.isnan(values)
-    box = bounding_box(scored)
+    box = stacks.bounding_box(scored)
     values, scored = values[box], scored[box]
 
     def window_mean(array: NDArray[Any]) -> Doubles:
@@ -310,17 +279,6 @@ def _check_aggregate(aggregate: Any, metric: str, has: tuple[str, ...]) -> None:
         )
 
 
-def every_score(
-    metric: str, aggregate: str, inputs: Any, reconstructions: Any, **how: Any
-) -> Doubles:
-    """Return a column of `anomaly_scores` for each aggregate that the detector combines."""
-    names = ("mean", "worst") if aggregate == BOTH else (aggregate,)
-    columns = [
-        anomaly_scores(metric, inputs, reconstructions, aggregate=name, **how) for name in names
-    ]
-    return np.stack(columns, axis=1)
-
-
 def as_counted(columns: Doubles, aggregate: str) -> Doubles:
     """Return columns as they count: distances in logarithms, which have shorter upper tails."""
     return np.log(np.maximum(columns, EQUAL)) if aggregate == STATISTICS else columns
@@ -354,14 +312,6 @@ def most_anomalous_of_others(scores: Doubles) -> Doubles:
 
     In a scale of its own, an image would seem nearer than a fresh one: of 19 images, 9 % of fresh
     ones were beyond the threshold for 5 %.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.scoring import most_anomalous_of_others
-    >>> scores = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
-    >>> most_anomalous_of_others(scores).round(3)
-    array([0.   , 0.   , 5.556])
     """
     result = scores.copy()
     if scores.shape[1] > 1:

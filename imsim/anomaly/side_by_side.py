@@ -13,21 +13,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import figures, scoring
+from imsim.anomaly import figures, report, scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.figures import BAD, GOOD, Panel, draw_shares
 from imsim.anomaly.pose import moved_back
-from imsim.anomaly.report import (
-    Writer,
-    caption,
-    check_lengths,
-    dissimilarity_scale,
-    grey_scale,
-    metric_with_map,
-    spread,
-    texts,
-)
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
@@ -117,15 +107,17 @@ def write_comparison(
     frames = as_stack("images", images)
     _check(detectors, evaluations)
     labels = next(iter(evaluations.values())).labels
-    check_lengths(len(labels), images=frames)
+    report.check_lengths(len(labels), images=frames)
     if kinds is not None:
-        kinds = texts("kinds", kinds, len(labels))
+        kinds = report.texts("kinds", kinds, len(labels))
     if names is not None:
-        names = texts("names", names, len(labels))
+        names = report.texts("names", names, len(labels))
     chosen = shown_together(evaluations, gallery)
     what = np.where(labels, "bad", "good") if kinds is None else np.where(labels, kinds, "good")
-    captions = [caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen]
-    writer = Writer(folder)
+    captions = [
+        report.caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen
+    ]
+    writer = report.Writer(folder)
     seen = [
         _seen(one, frames[chosen], evaluations[name].flagged[chosen])
         for name, one in detectors.items()
@@ -163,13 +155,13 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
-    shown = bad[spread(len(bad), max(most - 1, 1))]
+    shown = bad[report.spread(len(bad), max(most - 1, 1))]
     return np.concatenate([good[len(good) // 2 :][: most > 1], shown])
 
 
 def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
     """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
-    panels = one.panels if raw is None else ((IMAGE, raw, grey_scale(raw)), *one.panels)
+    panels = one.panels if raw is None else ((IMAGE, raw, report.grey_scale(raw)), *one.panels)
     verdicts = np.where(one.flagged, "flagged", "passed")
     words = [f"{verdict}: {about}" for verdict, about in zip(verdicts, captions, strict=True)]
     return figures.gallery_figure(words, panels, one.masks)
@@ -251,9 +243,9 @@ def _check(detectors: Any, evaluations: Any) -> None:
 def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) -> _Seen:
     """Return what a detector makes of some images."""
     inputs, made, used = detector.reconstruct(frames)
-    metric, data_range = metric_with_map(detector.metric), detector.data_range_
+    metric, data_range = report.metric_with_map(detector.metric), detector.data_range_
     maps = scoring.dissimilarity_map(metric, inputs, made, masks=used, data_range=data_range)
-    chosen_scale = grey_scale if detector.preprocess_ is None else _contrast
+    chosen_scale = report.grey_scale if detector.preprocess_ is None else _contrast
     scale = chosen_scale(inputs if used is None else inputs[used])
     shown = [
         np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
@@ -267,13 +259,13 @@ def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) ->
     if detector.preprocess_ is not None:
         heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
     titles = (heading, "what it expects", f"{metric}: bright differs")
-    scales = (scale, scale, dissimilarity_scale(metric, data_range))
+    scales = (scale, scale, report.dissimilarity_scale(metric, data_range))
     return _Seen(tuple(zip(titles, shown, scales, strict=True)), used, flagged)
 
 
 def _contrast(texture: NDArray[Any]) -> Scale:
     """Return a scale within Tukey's far fences: a foreign body must not turn texture grey."""
-    scale = grey_scale(texture)
+    scale = report.grey_scale(texture)
     finite = texture[np.isfinite(texture)]
     first, third = np.quantile(finite, (0.25, 0.75)).tolist() if finite.size else (0.0, 0.0)
     low, high = max(scale.low, 4 * first - 3 * third), min(scale.high, 4 * third - 3 * first)

@@ -11,51 +11,32 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly import gaussians, stacks
 from imsim.anomaly.descriptions import (
+    CHANNELS,
+    FILTERS,
     WINDOW,
     energies_at,
     energies_in,
+    energies_of,
+    grid_of,
     has_places,
+    level_and_spread,
     number_of_features,
     of_places,
     of_wholes,
     of_windows,
     within,
 )
-from imsim.anomaly.energies import (
-    CHANNELS,
-    FILTERS,
-    energies_of,
-    grid_of,
-    level_and_spread,
-)
-from imsim.anomaly.gaussians import (
-    FLOOR,
-    Moments,
-    Usual,
-    Whole,
-    mean_of_highest,
-    nearest_distances,
-)
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
-from imsim.anomaly.stacks import (
-    Booleans,
-    Doubles,
-    Floats,
-    batch_images,
-    check_images,
-    check_size,
-    masks_at,
-    sample_of,
-    with_pixels,
-)
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -84,15 +65,13 @@ SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
 
-_Number = TypeVar("_Number", np.float32, np.float64)
-
 
 class _Taught(NamedTuple):
     """What some images teach."""
 
     wholes: list[Floats]
     """Their descriptions, shapes (n, features)."""
-    moments: list[Moments]
+    moments: list[gaussians.Moments]
     """Of each description of their places."""
     images: int
 
@@ -168,7 +147,14 @@ class GoodStatistics(Stored):
     """
 
     linear_: PCAAutoencoder
-    _LEARNED = ("shape",)
+    count_: int
+    _LEARNED = (
+        ("shape", np.int64, 2),
+        ("places", np.bool_),
+        *((name, np.float64) for name in ("level", "spread", "floor")),
+        ("count", np.int64),
+    )
+    _PARTS = (("linear", PCAAutoencoder),)
 
     def __init__(self, components: int = 60, places: bool | None = None) -> None:
         self.components = components
@@ -180,7 +166,7 @@ class GoodStatistics(Stored):
 
         `OptionError` refuses parameters that are none of those allowed.
         """
-        shown = self._choose(*_to_learn_from(*check_images(images, masks)), slice(None))
+        shown = self._choose(*_to_learn_from(*stacks.check_images(images, masks)), slice(None))
         self._forget()
         self._learn([self._taught(shown)], shown)
         return self
@@ -196,7 +182,7 @@ class GoodStatistics(Stored):
             return self.fit(images, masks)
         pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
-        shown = self._within(self._shown(pixels, used))
+        shown = self._within(self._energies(pixels, used))
         self._learn([self._taught(shown, self.moments_)], shown)
         return self
 
@@ -213,7 +199,7 @@ class GoodStatistics(Stored):
         learn from. Scales and the use of places are the same for all folds, and what
         the images show is computed once. Images in no fold have NaN.
         """
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         shown = self._choose(pixels, used, learned)
         teaching = [np.intersect1d(fold, learned) for fold in dealt]
         teaching.append(np.setdiff1d(learned, np.concatenate(dealt)))
@@ -226,7 +212,7 @@ class GoodStatistics(Stored):
             judge._forget()
             others = np.concatenate([part for j, part in enumerate(teaching) if j != k])
             judge._learn([part for j, part in enumerate(parts) if j != k], shown[np.sort(others)])
-            given = masks_at(used, fold)
+            given = stacks.masks_at(used, fold)
             found.append(judge._distances_of(shown[fold], given))
         self._forget()
         self._learn(parts, shown[learned])
@@ -241,8 +227,8 @@ class GoodStatistics(Stored):
         """
         pixels, used = self._check_size(images, masks)
         found = []
-        for part in divided(len(pixels), 4 * batch_images(pixels)):
-            given = masks_at(used, part)
+        for part in divided(len(pixels), 4 * stacks.batch_images(pixels)):
+            given = stacks.masks_at(used, part)
             shown = self._within(self._energies(pixels[part], given))
             found.append(self._distances_of(shown, given))
         return np.concatenate(found)
@@ -258,64 +244,46 @@ class GoodStatistics(Stored):
         return self.linear_.reconstruct(images, masks)
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, the choice, numbers and arrays."""
-        parameters, arrays = super().get_state()
-        linear, components = self.linear_.get_state()
-        arrays |= {f"linear/{name}": array for name, array in components.items()}
-        arrays["numbers"] = np.array((self.level_, self.spread_, self.floor_))
-        arrays["count"] = np.array(self.count_)
+        """Return what `from_state` needs: with the statistics of the descriptions there are."""
+        told, arrays = super().get_state()
         for name, moments in zip(self._local, self.moments_, strict=True):
-            arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
+            arrays |= {f"{name}/{part}": np.asarray(a) for part, a in vars(moments).items()}
         for name, usual in zip(self._judged, self.usual_, strict=True):
             arrays |= {f"usual/{name}/{part}": a for part, a in usual._asdict().items()}
-        if self.places_:
-            arrays["wholes"] = self.wholes_
-        else:
-            arrays["examples"] = self.examples_
-        return {
-            "parameters": parameters,
-            "places": self.places_,
-            "linear": linear,
-        }, arrays
+        known = "wholes" if self.places_ else "examples"
+        return told, arrays | {known: getattr(self, f"{known}_")}
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters(parameters["parameters"])
-        model._check_parameters()
-        model.linear_ = PCAAutoencoder.from_state(parameters["linear"], arrays.under("linear/"))
-        height, width = arrays.take("shape", np.int64, 2).tolist()
-        model.shape_ = (height, width)
-        model.places_ = parameters["places"]
-        if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
-            raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
-        model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        model._forget()
-        model.count_ = arrays.number("count", np.int64)
-        model.moments_ = [
-            Moments.taken(arrays.under(f"{name}/"), *sizes) for name, sizes in model._local.items()
+    def _check_learned(self, arrays: Arrays) -> None:
+        if self.linear_.shape_ != self.shape_:
+            raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
+        count = self.count_
+        self._forget()
+        self.count_ = count
+        self.moments_ = [
+            gaussians.Moments.taken(arrays.under(f"{name}/"), *sizes)
+            for name, sizes in self._local.items()
         ]
-        scales = [model.spread_, model.floor_, model.count_]
-        if model.places_:
-            features = number_of_features(*model._coarse)
-            model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
+        scales = [self.spread_, self.floor_, count]
+        if self.places_:
+            self.wholes_ = arrays.take(
+                "wholes", np.float32, count, number_of_features(*self._coarse)
+            )
         else:
-            model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
-            scales.append(len(model.examples_))
-        model.usual_ = []
-        for name in model._judged:
-            usual = arrays.under(f"usual/{name}/")
-            energies = usual.take("energies", np.float64, None)
-            model.usual_.append(Usual(energies, usual.take("squares", np.float64, len(energies))))
-            scales += [len(energies), *model.usual_[-1].squares]
+            self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
+            scales.append(len(self.examples_))
+        table = [(name, np.float64, "classes") for name in gaussians.Usual._fields]
+        self.usual_ = [
+            gaussians.Usual(**arrays.under(f"usual/{n}/").listed(table)) for n in self._judged
+        ]
+        for usual in self.usual_:
+            scales += [len(usual.energies), *usual.squares]
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
-        model._finish()
-        return model
+        self._finish()
 
     def _forget(self) -> None:
         """Drop what was learned from images; scales and use of places stay."""
-        self.moments_ = [Moments() for _ in self._local]
+        self.moments_ = [gaussians.Moments() for _ in self._local]
         self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
         self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
@@ -324,21 +292,25 @@ class GoodStatistics(Stored):
         """Learn scales and the use of places from some images; return what all show."""
         self._check_parameters()
         these = pixels[learned]
-        masks = masks_at(used, learned)
+        masks = stacks.masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
         self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
-        shown = self._shown(pixels, used)
+        shown = self._energies(pixels, used)
         some = shown[learned]
-        some = some[sample_of(len(some), SAMPLE)]
+        some = some[stacks.sample_of(len(some), SAMPLE)]
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
-        self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
+        self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = has_places(some) if self.places is None else bool(self.places)
         return self._within(shown)
 
-    def _taught(self, shown: Floats, like: list[Moments] | None = None) -> _Taught:
+    def _taught(self, shown: Floats, like: list[gaussians.Moments] | None = None) -> _Taught:
         """Return what images teach, in moments that can be added to those of `like`."""
-        moments = [Moments() for _ in self._local] if like is None else [m.empty() for m in like]
+        moments = (
+            [gaussians.Moments() for _ in self._local]
+            if like is None
+            else [m.empty() for m in like]
+        )
         wholes = []
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
@@ -352,45 +324,38 @@ class GoodStatistics(Stored):
         is_first, count = not self.count_, sum(part.images for part in parts)
         self.count_ += count
         taught = [part.moments for part in parts if part.images]
-        totals = [Moments.total(sums) for sums in zip(*taught, strict=True)]
+        totals = [gaussians.Moments.total(sums) for sums in zip(*taught, strict=True)]
         for i, total in enumerate(totals):
             if is_first:
                 self.moments_[i] = total
             # By the first two, the places that are remembered are white.
             elif self.places_ or i >= 2:
-                self.moments_[i] = Moments.total((self.moments_[i], total))
+                self.moments_[i] = gaussians.Moments.total((self.moments_[i], total))
         wholes = [whole for part in parts for whole in part.wholes]
         self.wholes_ = np.concatenate([self.wholes_, *wholes])
         self._finish()
         if not self.places_:
-            every = self._of_local(shown[sample_of(len(shown), SAMPLE)])[:2]
+            every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
             new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
             self.examples_ = np.concatenate([self.examples_, new])
         if is_first:
-            some = shown[sample_of(len(shown), MEASURED)]
+            some = shown[stacks.sample_of(len(shown), MEASURED)]
             measured = zip(*(self._measured(one[None]) for one in some), strict=True)
-            self.usual_ = [Usual.of(*np.concatenate(found, axis=1)) for found in measured]
+            self.usual_ = [gaussians.Usual.of(*np.concatenate(found, axis=1)) for found in measured]
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
         self.gaussians_ = [moments.gaussian() for moments in self.moments_]
         if self.places_:
-            self.whole_ = Whole.of(self.wholes_.astype(np.float64))
-
-    def _shown(self, pixels: Floats, used: Booleans | None) -> Floats:
-        """Return what all images show."""
-        parts = divided(len(pixels), 4 * batch_images(pixels))
-        return np.concatenate(
-            [self._energies(pixels[part], masks_at(used, part)) for part in parts]
-        )
+            self.whole_ = gaussians.Whole.of(self.wholes_.astype(np.float64))
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
-        pixels, used = check_images(images, masks)
-        check_size(pixels, self.shape_, "resize them")
+        pixels, used = stacks.check_images(images, masks)
+        stacks.check_size(pixels, self.shape_, "resize them")
         return pixels, used
 
     def _distances_of(self, shown: Floats, used: Booleans | None) -> Doubles:
@@ -451,24 +416,24 @@ class GoodStatistics(Stored):
         else:
             white = self._white([one[0] for one in self._of_local(shown)[:2]])
             sides = [np.split(one, 2, axis=1) for one in (white, self.examples_)]
-            near = [nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
-            found = [sum(mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
+            near = [gaussians.nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
+            found = [sum(gaussians.mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
             share = HIGHEST_WINDOWS
         for usual, measured in zip(self.usual_, self._measured(shown), strict=True):
-            found.append(mean_of_highest(usual.relative(*measured), share))
+            found.append(gaussians.mean_of_highest(usual.relative(*measured), share))
         return np.array(found)
 
     def _measured(self, shown: Floats) -> list[Doubles]:
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
         local = self._of_local(shown)
         if self.places_:
-            energies, gaussians = energies_at(shown, self.floor_), self.gaussians_
+            energies, known = energies_at(shown, self.floor_), self.gaussians_
         else:
-            local, gaussians = local[2:], self.gaussians_[2:]
+            local, known = local[2:], self.gaussians_[2:]
             energies = energies_in(local[0])
         return [
             np.stack([energies[0], gaussian.squared_distances(one[0])])
-            for gaussian, one in zip(gaussians, local, strict=True)
+            for gaussian, one in zip(known, local, strict=True)
         ]
 
     def _of_wholes(self, shown: Floats) -> Doubles:
@@ -484,18 +449,17 @@ class GoodStatistics(Stored):
     def _white(self, features: list[Doubles]) -> Floats:
         """Return logarithms and roots of places as what is remembered of places."""
         both = [g.white(one) for g, one in zip(self.gaussians_[:2], features, strict=True)]
-        result: Floats = np.concatenate(both, axis=1).astype(np.float32)
-        return result
+        return np.concatenate(both, axis=1).astype(np.float32)
 
 
 def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
     """Return images and masks without those of an empty mask, which would count as constant."""
-    pixels, used = with_pixels(pixels, used)
+    pixels, used = stacks.with_pixels(pixels, used)
     if not len(pixels):
         raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
     return pixels, used
 
 
-def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:
+def _evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
     """Return so many rows, evenly spread; all of them if there are no more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]

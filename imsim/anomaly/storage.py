@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
@@ -23,14 +23,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import imsim
+from imsim.anomaly import optional
 from imsim.anomaly.stacks import check_kind
 from imsim.whole_files import replacing
 
-FORMAT = 6
+FORMAT = 7
 """Version of the layout; a file with another one is refused."""
 ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
-
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """Parameters and fitted arrays."""
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -61,13 +61,43 @@ def all_or_nothing(learn: Method) -> Method:
 class Stored(BaseEstimator):  # type: ignore[misc]
     """An estimator with `save` and `load` of its fitted state."""
 
-    _LEARNED: ClassVar[tuple[str, ...]] = ()
-    """Names of learned arrays in a file; the attributes have an underscore at the end."""
+    _LEARNED: ClassVar[tuple[tuple[Any, ...], ...]] = ()
+    """Learned numbers: name, type and axes; None is any length, axes of one name are as long.
+    The attributes have an underscore at the end. Integers come back as Python's."""
+    _MAYBE_ODD: ClassVar[tuple[str, ...]] = ()
+    """Those that may hold NaN and infinities."""
+    _TOLD: ClassVar[tuple[str, ...]] = ()
+    """Learned texts."""
+    _PARTS: ClassVar[tuple[tuple[Any, ...], ...]] = ()
+    """Fitted parts, which may be parameters too: name and classes, of which a text needs JAX."""
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters and fitted arrays."""
+        """Return what `from_state` needs: parameters, texts, parts, and arrays."""
         self._check_fitted()
-        return self.get_params(), {n: np.asarray(getattr(self, f"{n}_")) for n in self._LEARNED}
+        arrays = {name: np.asarray(getattr(self, f"{name}_")) for name, *_ in self._LEARNED}
+        told: dict[str, Any] = {name: getattr(self, f"{name}_") for name in self._TOLD}
+        for name, *kinds in self._PARTS:
+            if (part := getattr(self, f"{name}_")) is not None:
+                kind = type(part).__name__
+                names = [known if isinstance(known, str) else known.__name__ for known in kinds]
+                if kind not in names or type(part) is not _class_of(kinds, kind):
+                    raise imsim.OptionError(
+                        f"{name}={part!r} cannot be saved; expected one of {', '.join(names)}: "
+                        "save it by its own means"
+                    )
+                told[name], found = part.get_state()
+                told[name]["class"] = kind
+                arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        return {"parameters": self._plain_parameters(), **told}, arrays
+
+    def _plain_parameters(self) -> dict[str, Any]:
+        """Return the parameters; parts among them as their kind and parameters."""
+        own: dict[str, Any] = self.get_params(deep=False)
+        for name, *_ in self._PARTS:
+            if isinstance(given := own.get(name), Stored):
+                kind = type(given).__name__
+                own[name] = {"class": kind, "parameters": given._plain_parameters()}
+        return own
 
     @classmethod
     def with_parameters(cls, parameters: dict[str, Any]) -> Self:
@@ -77,15 +107,43 @@ class Stored(BaseEstimator):  # type: ignore[misc]
                 f"its {cls.__name__} has a parameter {name!r}, which this imsim does not know: "
                 f"{ANOTHER_VERSION}"
             )
-        return cls(**parameters)
+        own = {n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()}
+        for name, *kinds in cls._PARTS:
+            if isinstance(given := own.get(name), dict):
+                own[name] = _class_of(kinds, given["class"]).with_parameters(given["parameters"])
+        return cls(**own)
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted object from the result of `get_state`; refuse everything else."""
-        raise NotImplementedError
+        told = dict(parameters)
+        made = cls.with_parameters(told.pop("parameters"))
+        made._check_parameters()
+        for name in cls._TOLD:
+            check_kind(isinstance(told[name], str), f"{name}_", told[name], "a text")
+            setattr(made, f"{name}_", told.pop(name))
+        for name, *kinds in cls._PARTS:
+            part = None
+            if (state := told.pop(name, None)) is not None:
+                kind = _class_of(kinds, state["class"])
+                rest = {key: value for key, value in state.items() if key != "class"}
+                part = kind.from_state(rest, arrays.under(f"{name}/"))
+            setattr(made, f"{name}_", part)
+        if told:
+            raise imsim.OptionError(f"it holds other things than a {cls.__name__} learns")
+        for name, value in arrays.listed(cls._LEARNED, cls._MAYBE_ODD).items():
+            setattr(made, f"{name}_", value)
+        made._check_learned(arrays)
+        return made
+
+    def _check_parameters(self) -> object:
+        """Refuse parameters that make no sense."""
+
+    def _check_learned(self, arrays: Arrays) -> None:
+        """Refuse what cannot have been learned; take what only some objects have."""
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, f"{self._LEARNED[0]}_"):
+        if not hasattr(self, f"{self._LEARNED[0][0]}_"):
             raise UnfittedError(
                 f"this {type(self).__name__} is not fitted: call fit(good_images) first"
             )
@@ -147,6 +205,16 @@ class Stored(BaseEstimator):  # type: ignore[misc]
         return found
 
 
+def _class_of(kinds: list[type | str], kind: str) -> Any:
+    """Return the class of a part by its name."""
+    for known in kinds:
+        if known == kind:
+            return optional.loaded("imsim.anomaly", kind, {kind: "convolutional"})
+        if isinstance(known, type) and known.__name__ == kind:
+            return known
+    raise imsim.OptionError(f"there is no {kind!r} among the classes of this part")
+
+
 def _check_path(path: Any) -> None:
     """Refuse what is no path: a number would name an open file."""
     is_path = isinstance(path, str | os.PathLike)
@@ -184,9 +252,19 @@ class Arrays:
             raise imsim.OptionError(f"{name} holds NaN or infinity")
         return array
 
-    def number(self, name: str, dtype: DTypeLike = np.float64) -> Any:
-        """Return the single number that an array holds."""
-        return self.take(name, dtype).item()
+    def listed(
+        self, table: Iterable[tuple[Any, ...]], maybe_odd: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return what a table as `Stored._LEARNED` lists; single numbers as those of Python."""
+        sizes: dict[Any, int] = {}
+        found: dict[str, Any] = {}
+        for name, dtype, *axes in table:
+            lengths = [sizes.get(n) if isinstance(n, str) else n for n in axes]
+            array = self.take(name, dtype, *lengths, finite=name not in maybe_odd)
+            sizes |= dict(zip(axes, array.shape, strict=True))
+            plain = array.tolist() if not axes or dtype is np.int64 else array
+            found[name] = tuple(plain) if isinstance(plain, list) else plain
+        return found
 
     def end(self) -> None:
         """Refuse a file with further arrays."""

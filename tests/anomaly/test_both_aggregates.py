@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, scoring
-from imsim.anomaly.threshold import threshold_at
+from imsim.anomaly.held_out import threshold_at
 
 
 @pytest.mark.parametrize(

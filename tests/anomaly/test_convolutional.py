@@ -18,8 +18,8 @@ pytest.importorskip("optax", reason="the convolutional model is optional")
 import equinox as eqx
 import jax
 
-from imsim.anomaly import ConvAutoencoder, network
-from imsim.anomaly.network import autoencoder
+from imsim.anomaly import ConvAutoencoder, convolutional
+from imsim.anomaly.convolutional import autoencoder
 
 # Small and of few shapes: what takes time is compiling.
 TINY: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_losses_by_their_definitions() -> None:
     def half(image: Any) -> Any:
         return image / 2
 
-    mse = network._evaluate(half, images, masks, bodies, 10.0, "mse")
+    mse = convolutional._evaluate(half, images, masks, bodies, 10.0, "mse")
     assert float(mse) == pytest.approx(np.mean((images[masks] / 2) ** 2), rel=1e-5)  # float32 sums
     want = (
         1
@@ -112,7 +112,7 @@ def test_losses_by_their_definitions() -> None:
     masks[4, 0] = True
     images = np.concatenate([images, images[:2]])
     bodies = np.zeros((6, 0, 6), dtype=np.float32)
-    got = float(network._evaluate(half, images, masks, bodies, 10.0, "ssim"))
+    got = float(convolutional._evaluate(half, images, masks, bodies, 10.0, "ssim"))
     assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
 
 
@@ -126,35 +126,35 @@ def test_errors_where_a_body_was_count_more() -> None:
     def same(image: Any) -> Any:
         return image
 
-    added = np.asarray(network.render(bodies, 32, 32))
+    added = np.asarray(convolutional.render(bodies, 32, 32))
     changed, error = masks & (added > 0.3), np.where(masks, added, 0) ** 2
     assert 40 < changed[0].sum() < 80  # the ellipse has 38 pixels, and soft edges
     for emphasis in (0.0, 10.0):
         counts = np.where(changed, 1 + emphasis, masks)
         want = (counts * error).sum() / counts.sum()
-        got = network._evaluate(same, images, masks, bodies, emphasis, "mse")
+        got = convolutional._evaluate(same, images, masks, bodies, emphasis, "mse")
         assert float(got) == pytest.approx(want, rel=1e-5)  # float32 sums
 
 
 def test_steps_rise_and_fall() -> None:
-    lengths = [network._step_length(step / 200, 200) for step in range(200)]
+    lengths = [convolutional._step_length(step / 200, 200) for step in range(200)]
     assert 0 < lengths[0] < 0.15
     assert 0.98 < max(lengths) <= 1
     assert lengths.index(max(lengths)) == 9  # 5 % of the steps
     assert np.all(np.diff(lengths[9:]) < 0)
     assert 0 < lengths[-1] < 1e-3
-    assert network._step_length(0, 1) == 1  # the only step
+    assert convolutional._step_length(0, 1) == 1  # the only step
 
 
 @pytest.mark.no_cover
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
-    bodies = network.draw(rng, (50, 64, 64), 12.8, 0.5)
+    bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
     assert bodies.shape == (50, 4, 6)
     assert 0.3 < (bodies[..., 5] != 0).mean() < 0.7
     assert (bodies[..., 2] >= bodies[..., 3]).all()
     one = np.array([[[20, 30, 8, 4, 0, 3]]], dtype=np.float32)  # longer axis along the row
-    image = np.asarray(network.render(one, 64, 64))[0]
+    image = np.asarray(convolutional.render(one, 64, 64))[0]
     inside = image > 1.5
     assert inside.sum() == pytest.approx(np.pi * 8 * 4, rel=0.1)
     assert inside[20, 23:38].all()
@@ -162,8 +162,8 @@ def test_bodies_in_training() -> None:
     assert not inside[:16].any()
     assert image[20, 30] == pytest.approx(3, abs=0.01)
     assert abs(image[50]).max() < 1e-6
-    assert network.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
-    assert not np.asarray(network.render(np.zeros((3, 0, 6)), 8, 8)).any()
+    assert convolutional.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
+    assert not np.asarray(convolutional.render(np.zeros((3, 0, 6)), 8, 8)).any()
 
 
 @pytest.mark.no_cover
@@ -220,13 +220,13 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
     """Images do not influence each other, and few sizes of batch are compiled."""
     images = textures(21) * 3 + 50
     sizes = []
-    apply = network.apply
+    apply = convolutional.apply
 
     def spy(layers: Any, batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
         return apply(layers, batch)
 
-    monkeypatch.setattr(network, "apply", spy)
+    monkeypatch.setattr(convolutional, "apply", spy)
     found = model.reconstruct(images)
     assert sizes == [16, 8]
     one = model.reconstruct(images[:1])
@@ -237,14 +237,14 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_early_stopping_restores_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     images = textures(8)
     options = {**TINY, "epochs": 60, "patience": 3, "learning_rate": 0.1}
-    networks, step = [], network._step
+    networks, step = [], convolutional._step
 
     def spy(*arguments: Any) -> Any:
         result = step(*arguments)
         networks.append(result[0])
         return result
 
-    monkeypatch.setattr(network, "_step", spy)
+    monkeypatch.setattr(convolutional, "_step", spy)
     model = ConvAutoencoder(**options, validation=0.5).fit(images)
     losses = model.history_["validation_loss"]
     assert len(losses) == model.best_epoch_ + 4 < 60
@@ -286,7 +286,8 @@ def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
         twin.reconstruct(images, disc()), model.reconstruct(images, disc())
     )
     parameters, arrays = model.get_state()
-    imsim.anomaly.storage.write(path, "ConvAutoencoder", {**parameters, "bottleneck": 3}, arrays)
+    parameters["parameters"]["bottleneck"] = 3
+    imsim.anomaly.storage.write(path, "ConvAutoencoder", parameters, arrays)
     with pytest.raises(
         imsim.OptionError, match=r"model\.safetensors cannot be loaded: weights_2 has"
     ):

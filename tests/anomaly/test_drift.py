@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import imsim
 from imsim.anomaly import AnomalyDetector, DriftAlarm, drift, simulate
+from imsim.anomaly.descriptions import RAW, check_raw, raw_statistics
 from imsim.anomaly.detector import Inspection
-from imsim.anomaly.raw import RAW, check_raw, raw_statistics
 
 SIZE = 64
 

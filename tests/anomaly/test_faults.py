@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, simulate, xray
-from imsim.anomaly.xray import sensor
+from imsim.anomaly.xray import signal
 
 GOOD = simulate.potatoes(40, size=64, seed=31).images
 JUDGED = simulate.dataset("potato", good=20, bad=18, size=64, seed=32)
@@ -31,8 +31,8 @@ def absorbed(images: Any) -> Any:
 
 
 def test_faults_are_found_and_nothing_else() -> None:
-    assert not sensor.faults_of(absorbed(GOOD)).any()
-    found = sensor.faults_of(absorbed(spoiled(GOOD)))
+    assert not signal.faults_of(absorbed(GOOD)).any()
+    found = signal.faults_of(absorbed(spoiled(GOOD)))
     expected = np.zeros((64, 64), bool)
     expected[20, 30] = expected[40, 25] = expected[10, 50] = True
     expected[:, [15, 44]] = expected[33] = True
@@ -57,7 +57,7 @@ def test_lone_outliers_of_single_images_go_and_small_bodies_stay() -> None:
     y, x = np.mgrid[:40, :40]
     # The smallest body: a point, blurred by half a pixel.
     image[0] += 2 * np.exp(-((y - 25) ** 2 + (x - 25) ** 2) / (2 * 0.5**2))
-    found = sensor.without_lone(image)[0]
+    found = signal.without_lone(image)[0]
     assert found[10, 10] < 0.6
     found[10, 10] = image[0, 10, 10]
     np.testing.assert_array_equal(found, image[0])
@@ -77,9 +77,9 @@ def test_a_pixel_by_itself_goes_also_where_the_item_is_steep(value: float) -> No
 def test_lone_pixels_at_the_frame_and_in_constant_surroundings() -> None:
     image = np.zeros((2, 5, 5), np.float32)
     image[0, 0, 0] = image[0, 4, 2] = image[1, 2, 2] = 1
-    assert not sensor.without_lone(image).any()
-    assert not sensor.lone(np.zeros((1, 5, 5), np.float32)).any()
-    assert not sensor.lone(np.full((1, 5, 5), np.nan, np.float32)).any()
+    assert not signal.without_lone(image).any()
+    assert not signal.lone(np.zeros((1, 5, 5), np.float32)).any()
+    assert not signal.lone(np.full((1, 5, 5), np.nan, np.float32)).any()
 
 
 def test_faults_are_saved_and_bound_to_the_size(tmp_path: Any) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import imsim
 from imsim.anomaly import AnomalyDetector, simulate, xray
 from imsim.anomaly.xray.frames import border
-from imsim.anomaly.xray.sensor import gains_of, without_gains
+from imsim.anomaly.xray.signal import gains_of, without_gains
 
 SIZE = 64
 GOOD = simulate.potatoes(40, size=SIZE, seed=31).images
@@ -89,13 +89,13 @@ def test_gains_are_found_to_the_noise_of_their_open_beam() -> None:
     image = item()
     found = gains_of((image + truth).astype(np.float32)[None])
     columns, rows = truth[0] - truth[0, 0], truth[:, 0] - truth[0, 0]
-    for measured, true in ((found.columns[0], columns), (found.rows[0], rows)):
+    for measured, true in ((found[0][0], columns), (found[1][0], rows)):
         error = np.diff(measured - true)
         # At least 20 pairs of pixels, each of two noises; an item has no part in it.
         assert np.abs(error).max() < 4 * NOISE * np.sqrt(2 / 20)
     # The same image without gains tells where the remaining error comes from: its own noise.
     same = gains_of(image[None])
-    left = np.diff(found.columns - same.columns)[0]
+    left = np.diff(found[0] - same[0])[0]
     np.testing.assert_allclose(left, np.diff(columns), atol=1e-3)
 
 
@@ -192,9 +192,9 @@ def test_an_image_with_nan_keeps_it_and_the_others_their_values() -> None:
     absorbed = np.stack([item(), item(), item()])
     absorbed[1, 30, 30] = np.nan
     found = gains_of(absorbed)
-    assert not found.columns[1].any()
-    assert not found.rows[1].any()
-    np.testing.assert_array_equal(found.columns[0], found.columns[2])
+    assert not found[0][1].any()
+    assert not found[1][1].any()
+    np.testing.assert_array_equal(found[0][0], found[0][2])
     assert np.isnan(without_gains(absorbed)[1]).any()
 
 
@@ -203,10 +203,10 @@ def test_an_image_with_nan_keeps_it_and_the_others_their_values() -> None:
 def test_small_and_constant_frames(shape: tuple[int, int], value: float) -> None:
     frame = np.full((2, *shape), value, np.float32)
     found = gains_of(frame)
-    assert found.columns.shape == (2, shape[1])
-    assert found.rows.shape == (2, shape[0])
-    assert not found.columns.any()
-    assert not found.rows.any()
+    assert found[0].shape == (2, shape[1])
+    assert found[1].shape == (2, shape[0])
+    assert not found[0].any()
+    assert not found[1].any()
     np.testing.assert_array_equal(without_gains(frame), np.zeros_like(frame))
 
 

@@ -31,7 +31,7 @@ from imsim.anomaly import (
     write_inspection_report,
 )
 from imsim.anomaly.detector import Inspection
-from imsim.anomaly.threshold import threshold_at
+from imsim.anomaly.held_out import threshold_at
 
 NASTY = "<script>alert(1)</script> $x_$ \udcff.png"
 SIDE = 24

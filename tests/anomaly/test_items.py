@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 import imsim
 from imsim.anomaly import AnomalyDetector, Item, ItemDetector, ItemFinder, LineScan, storage
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.items import MARGIN
+from imsim.anomaly.pieces import MARGIN
 from imsim.anomaly.xray import UnusableImageWarning
 
 RADIUS = 12
@@ -516,7 +516,8 @@ class TestVerdicts:
     ) -> None:
         finder = detector.finder_
         state, arrays = finder.get_state()
-        state["fitted"][field] = value
+        where = state if field in state else arrays
+        where[field] = value if field in state else np.array(value)
         storage.write(tmp_path / "f.safetensors", "ItemFinder", state, arrays)
         with pytest.raises(imsim.OptionError, match="cannot be loaded"):
             ItemFinder.load(tmp_path / "f.safetensors")

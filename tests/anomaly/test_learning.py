@@ -16,10 +16,10 @@ from sklearn.exceptions import NotFittedError
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, statistics
-from imsim.anomaly.cross_fitting import FOLDS, check_groups, deal_folds, odd_ones, with_twins
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.detector_state import Card
+from imsim.anomaly.held_out import FOLDS, check_groups, deal_folds, odd_ones, with_twins
 from imsim.anomaly.pca import MeanModel
+from imsim.anomaly.preparation import Card
 from imsim.errors import silent
 
 SIDE = 24

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly import evaluate, localisation
+from imsim.anomaly import evaluate, separation
 from imsim.anomaly.separation import area_under_roc
 
 ANOMALOUS = np.arange(8) >= 3
@@ -33,7 +33,8 @@ def drawn(seed: int, steps: int | None = None) -> tuple[Any, Any]:
 
 
 def judged(maps: Any, defects: Any, n_bootstrap: int = 5) -> Any:
-    return localisation.localise(lambda part: maps[part], defects, ANOMALOUS, n_bootstrap, 0.95, 0)
+    bootstrap = separation.Bootstrap(n_bootstrap, 0.95, 0)
+    return separation.localise(lambda part: maps[part], defects, ANOMALOUS, bootstrap)
 
 
 def slow_auroc(maps: Any, defects: Any) -> float:
@@ -81,7 +82,7 @@ def test_levels_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, defects = drawn(3)
     exact = slow_auroc(maps, defects), slow_pro(maps, defects)
     for levels in (16, 64, 256):
-        monkeypatch.setattr(localisation, "LEVELS", levels)
+        monkeypatch.setattr(separation, "LEVELS", levels)
         found = judged(maps, defects)
         assert abs(found.auroc - exact[0]) <= 1 / (2 * levels)
         assert abs(found.pro - exact[1]) <= 1 / (2 * levels * 0.3)
@@ -90,8 +91,8 @@ def test_levels_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sample_of_the_pixels_gives_the_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, defects = drawn(4)
     exact = slow_auroc(maps, defects), slow_pro(maps, defects)
-    monkeypatch.setattr(localisation, "SAMPLED_IMAGES", 4)
-    monkeypatch.setattr(localisation, "SAMPLED_PIXELS", 300)
+    monkeypatch.setattr(separation, "SAMPLED_IMAGES", 4)
+    monkeypatch.setattr(separation, "SAMPLED_PIXELS", 300)
     found = judged(maps, defects)
     assert (found.auroc, found.pro) == pytest.approx(exact, abs=0.01)
 
@@ -135,13 +136,11 @@ def test_intervals_are_those_of_images() -> None:
     assert found == again
     assert found.interval[0] < found.auroc < found.interval[1]
     assert found.pro_interval[0] < found.pro < found.pro_interval[1]
-    many = localisation.localise(
+    many = separation.localise(
         lambda part: np.tile(maps, (9, 1, 1))[part],
         np.tile(defects, (9, 1, 1)),
         np.tile(ANOMALOUS, 9),
-        200,
-        0.95,
-        0,
+        separation.Bootstrap(200, 0.95, 0),
     )
     assert np.diff(many.pro_interval) < 0.5 * np.diff(found.pro_interval)
     assert many.pro == pytest.approx(found.pro, abs=1e-3)

@@ -65,12 +65,16 @@ def test_a_detector_with_a_network_says_what_to_install(
 ) -> None:
     pytest.importorskip("equinox", reason="the convolutional model is optional")
     jax = pytest.importorskip("jax")
-    from imsim.anomaly import network
+    from imsim.anomaly import convolutional
 
     jax.config.update("jax_disable_most_optimizations", True)  # compiling is all that takes time
     request.addfinalizer(lambda: jax.config.update("jax_disable_most_optimizations", False))
-    untrained = network.Trained(None, 0, [1.0], [])
-    monkeypatch.setattr(network, "train", lambda made, *_: untrained._replace(network=made))
+    history = {"loss": [1.0], "validation_loss": []}
+    monkeypatch.setattr(
+        convolutional.ConvAutoencoder,
+        "_train",
+        lambda model, made, *_: vars(model).update(network_=made, best_epoch_=0, history_=history),
+    )
     model = anomaly.ConvAutoencoder(channels=(1,), bottleneck=1, epochs=1, patch=None, seed=0)
     good = np.random.default_rng(0).random((100, 16, 16))  # of which 20 are held out
     detector = anomaly.AnomalyDetector(

@@ -13,8 +13,7 @@ from sklearn.base import clone
 
 import imsim
 from imsim.anomaly import GoodStatistics, PCAAutoencoder, pca, storage
-from imsim.anomaly.patches import cut, join
-from imsim.anomaly.pca import MeanModel
+from imsim.anomaly.pca import MeanModel, cut, join
 
 BOTH: list[dict[str, int | None]] = [{"patch": None}, {"patch": 8}]
 both = pytest.mark.parametrize("kind", BOTH, ids=["whole", "patches"])

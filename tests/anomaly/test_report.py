@@ -18,7 +18,7 @@ from PIL import Image
 import imsim
 from imsim.anomaly import evaluate, figures, rank_metrics, scoring, write_report
 from imsim.anomaly import report as pages
-from imsim.anomaly.localisation import Localisation
+from imsim.anomaly.separation import Localisation
 from imsim.pages import Scale, asset
 
 GOOD, BAD = 24, 16

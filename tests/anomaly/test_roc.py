@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import imsim
-from imsim.anomaly.separation import Separation, check_labels, separate
+from imsim.anomaly.separation import Bootstrap, Separation, check_labels, separate
 
 
 def measure(scores: Any, labels: Any, n_bootstrap: int = 200, **settings: Any) -> Separation:
     return separate(
         np.asarray(scores, dtype=np.float64),
         np.asarray(labels, dtype=bool),
-        **{"n_bootstrap": n_bootstrap, "confidence": 0.95, "random_state": 0, **settings},
+        Bootstrap(**{"draws": n_bootstrap, "confidence": 0.95, "random_state": 0, **settings}),
     )
 
 

@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics
-from imsim.anomaly.descriptions import has_places, of_windows, within
-from imsim.anomaly.energies import CHANNELS, cell_energies
+from imsim.anomaly.descriptions import CHANNELS, cell_energies, has_places, of_windows, within
 from imsim.anomaly.gaussians import (
     SHARE,
     Moments,
@@ -346,7 +345,7 @@ def test_masks_of_everything_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1)],
+    [("wholes", None), ("logs/products", None), ("count", 0), ("spread", -1)],
 )
 def test_what_a_file_says_is_checked(name: str, value: Any) -> None:
     parameters, arrays = GoodStatistics(components=4).fit(parts(20, 0)).get_state()

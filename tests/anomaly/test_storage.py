@@ -80,8 +80,7 @@ def test_same_content_same_bytes(path: Path) -> None:
 def test_a_parameter_of_another_version_is_named(path: Path, model: Any) -> None:
     images = simulate.potatoes(6, size=64, seed=1).images
     parameters, arrays = model.fit(images).get_state()
-    own = parameters.get("parameters", parameters)
-    own["gone"] = 1
+    parameters["parameters"]["gone"] = 1
     storage.write(path, type(model).__name__, parameters, arrays)
     with pytest.raises(imsim.OptionError, match=r"a parameter 'gone', which .* train it again"):
         type(model).load(path)
@@ -245,7 +244,8 @@ def test_another_version_or_class_is_refused(path: Path) -> None:
 
 def test_missing_contents_are_refused(path: Path) -> None:
     for parameters, message in (({}, "it has no shape"), ({"unknown": 1}, "a parameter 'unknown'")):
-        storage.write(path, "PCAAutoencoder", parameters, {"mean": np.zeros(4)})
+        state = {"parameters": parameters}
+        storage.write(path, "PCAAutoencoder", state, {"mean": np.zeros(4)})
         with pytest.raises(imsim.OptionError, match=rf"model\.bin cannot.*{message}"):
             PCAAutoencoder.load(path)
 

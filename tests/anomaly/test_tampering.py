@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, storage
-from imsim.anomaly.detector_parameters import check_parameters
+from imsim.anomaly.preparation import check_parameters
 from imsim.anomaly.xray import VirtualPeel
 
 Arrays = dict[str, NDArray[Any]]
@@ -182,10 +182,10 @@ def test_headers(model: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 def test_a_threshold_that_nothing_exceeds(model: Path, tmp_path: Path) -> None:
     header, arrays = contents(model)
-    threshold = arrays["threshold"].copy()
+    threshold = arrays["false_alarms"].copy()
     threshold[0] = np.inf
     columns = np.full_like(arrays["held_out_columns"], np.inf)
     path = tmp_path / "t.safetensors"
-    changed = arrays | {"threshold": threshold, "held_out_columns": columns}
+    changed = arrays | {"false_alarms": threshold, "held_out_columns": columns}
     put(path, header, signed(header, changed))
     assert refused(path)

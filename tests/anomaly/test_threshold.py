@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import imsim
-from imsim.anomaly.threshold import threshold_at
+from imsim.anomaly.held_out import threshold_at
 from imsim.errors import silent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import xray
 from imsim.anomaly.xray.frames import eroded
-from imsim.anomaly.xray.texture import (
+from imsim.anomaly.xray.signal import (
     REACH,
     divided_by_rim,
     rim_distances,
@@ -182,12 +183,12 @@ def test_the_rim_of_some_images_is_that_of_a_peel_that_saw_no_others() -> None:
     peel = xray.VirtualPeel().fit(images)
     peeled, masks, _ = peel.transform(images)
     some = np.array([0, 2, 3])
-    found = peel.with_rim_of(peeled, masks, some)
+    found = copy(peel).learn_rim(peeled, masks, some)
     strength = rim_strength(divided_by_rim(peeled, masks, 1 / peel.rim_)[some], masks[some])
     np.testing.assert_allclose(
         found, divided_by_rim(peeled, masks, strength / peel.rim_), rtol=1e-5, atol=1e-6
     )
-    again = peel.with_rim_of(peeled, masks, np.arange(len(images)))
+    again = copy(peel).learn_rim(peeled, masks, np.arange(len(images)))
     np.testing.assert_allclose(again, peeled, rtol=1e-5, atol=1e-6)
 
 

@@ -29,6 +29,8 @@ KINDS = tuple(items.DEFECTS)
 SIZES = (64, 8192)  # pixels: the least and the greatest image
 MOST = 1_000_000  # images; more do not fit into any memory
 SHARED = ("flat", "dark")  # one for all samples
+ITEMS = {"potato": (items.potato, "potato"), "bar": (items.bar, "chocolate")}
+"""The function of the path lengths through an item, and its material."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +89,6 @@ class Samples:
             index = np.atleast_1d(np.asarray(index))
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return Samples(**{k: v if k in SHARED else v[index] for k, v in arrays.items()})
-
-
-ITEMS = {"potato": (items.potato, "potato"), "bar": (items.bar, "chocolate")}
-"""The function of the path lengths through an item, and its material."""
 
 
 def potatoes(

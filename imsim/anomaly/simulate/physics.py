@@ -86,12 +86,6 @@ def attenuation(material: str, energies: npt.ArrayLike) -> npt.NDArray[np.float6
 
     with the tables of the elements interpolated by a cubic spline in log-log axes; in 1/mm, at
     energies from 10 to 150 keV.
-
-    Examples
-    --------
-    >>> from imsim.anomaly.simulate.physics import attenuation
-    >>> attenuation("water", [60.0]).round(4)
-    array([0.0206])
     """
     wanted = np.log(np.asarray(energies, dtype=np.float64))
     density, fractions = MATERIALS[material]

@@ -34,4 +34,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load the peel, which needs scikit-learn, when it is asked for."""
-    return loaded(globals(), name, {"Peeled": "peel", "VirtualPeel": "peel"})
+    return loaded(__name__, name, {"Peeled": "peel", "VirtualPeel": "peel"})

@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import (
-    NOT_FINITE,
-    ROBUST,
-    Booleans,
-    Floats,
-    as_real,
-    as_stack,
-    listed,
-    nearest,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.stacks import Booleans, Floats
 from imsim.errors import warn
 from imsim.kernels import xray as passes
 from imsim.validation import check_between, check_choice, check_flag
@@ -86,8 +78,8 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
     >>> xray.correct([[110, 60]], flat=[[210, 210]], dark=[[10, 10]])
     array([[0.5 , 0.25]], dtype=float32)
     """
-    raw, bright = as_real("counts", counts), as_real("flat", flat)
-    black = np.zeros(bright.shape) if dark is None else as_real("dark", dark)
+    raw, bright = stacks.as_real("counts", counts), stacks.as_real("flat", flat)
+    black = np.zeros(bright.shape) if dark is None else stacks.as_real("dark", dark)
     for name, field in (("flat", bright), ("dark", black)):
         if raw.ndim < 2 or field.shape != raw.shape[-2:]:
             raise imsim.ShapeError(
@@ -106,7 +98,7 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
         )
     transmission = ((raw - black) / np.where(dead, 1, response)).astype(np.float32)
     if dead.any():
-        rows, columns = nearest(dead)
+        rows, columns = stacks.nearest(dead)
         transmission = transmission[..., rows, columns]
     return transmission
 
@@ -143,7 +135,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
     """
     check_between("smallest", smallest)
-    values = as_real("transmission", transmission)
+    values = stacks.as_real("transmission", transmission)
     check_finite("transmission", values)
     return logarithm(values.astype(np.float32), smallest)
 
@@ -159,7 +151,7 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
     if not finite.all():
         index = np.argwhere(~finite)[0]
         where = f"[{', '.join(map(str, index[:-2]))}]" if array.ndim > 2 else ""
-        raise imsim.ImsimError(f"{name}{where} {NOT_FINITE}")
+        raise imsim.ImsimError(f"{name}{where} {stacks.NOT_FINITE}")
 
 
 def segment(
@@ -217,7 +209,7 @@ def segment(
     check_flag("several", several)
     check_choice("on_error", on_error, ("raise", "empty"))
     with np.errstate(over="ignore"):  # numbers beyond float32 are reported below
-        frames = as_stack("absorbance", absorbance).astype(np.float32)
+        frames = stacks.as_stack("absorbance", absorbance).astype(np.float32)
     masks, problems = find_items(frames, touching=touching, several=several)
     if problems and on_error == "raise":
         index, reason = next(iter(problems.items()))
@@ -232,13 +224,18 @@ def border(frames: NDArray[Any], width: int = BORDER) -> NDArray[Any]:
     return np.concatenate([part.reshape(len(frames), -1) for part in parts], axis=1)
 
 
+def levels_of(frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the level of the background of each image."""
+    return np.median(border(frames).astype(np.float64), axis=1)
+
+
 def find_kind(frames: NDArray[Any]) -> str:
     """Tell from good images whether pixels are transmission, counts or absorbance."""
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     usable = frames[finite].astype(np.float64)
     if not len(usable):
         raise imsim.ImsimError("every image holds NaN or infinity: pass finite images")
-    background = np.median(border(usable), axis=1)
+    background = levels_of(usable)
     low, high = np.quantile(usable.reshape(len(usable), -1), (0.05, 0.95), axis=1)
     darker = float(np.median(background - low))
     brighter = float(np.median(high - background))
@@ -262,7 +259,7 @@ def report(problems: dict[int, str], total: int, on_error: str) -> None:
     if on_error == "raise":
         index, reason = min(problems.items())
         raise imsim.ImsimError(f"images[{index}] {reason}")
-    message = f"{len(problems)} of {total} images cannot be used, {listed(problems)}"
+    message = f"{len(problems)} of {total} images cannot be used, {stacks.listed(problems)}"
     warn(message, UnusableImageWarning)
 
 
@@ -275,7 +272,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     smooth = passes.mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
-    noise = ROBUST * np.median(np.abs(around - level[:, None]), axis=1)
+    noise = stacks.ROBUST * np.median(np.abs(around - level[:, None]), axis=1)
     smooth -= level[:, None, None]
     threshold = halfway(smooth)
     contrast = 2 * threshold  # the background is at 0
@@ -284,7 +281,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     above = np.zeros(frames.shape, np.bool_)
     for i, frame in enumerate(smooth):
         if not finite[i]:
-            problems[i] = NOT_FINITE
+            problems[i] = stacks.NOT_FINITE
         elif not contrast[i] > _CONTRAST * noise[i]:
             problems[i] = "shows no item that stands out from the background: is the frame empty?"
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -12,19 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import (
-    ROBUST,
-    Booleans,
-    Floats,
-    as_stack,
-    batch_images,
-    bounding_box,
-    check_size,
-    listed,
-    sample_of,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray import sensor
+from imsim.anomaly.xray import signal
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -36,15 +26,6 @@ from imsim.anomaly.xray.frames import (
     find_kind,
     logarithm,
     report,
-)
-from imsim.anomaly.xray.texture import (
-    LAGS,
-    REACH,
-    autocovariance,
-    divided_by_rim,
-    filtered,
-    rim_strength,
-    smoothed,
 )
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 from imsim.workers import divided, in_parts
@@ -170,7 +151,14 @@ class VirtualPeel(Stored):
     """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
     gradients is a few times the gradient that good texture, of standard deviation 1, has."""
 
-    _LEARNED = ("sigmas", "levels", "spread", "rim", "faults")
+    _LEARNED = (
+        ("sigmas", np.float32, "levels"),
+        ("levels", np.float32, "levels"),
+        ("spread", np.float64),
+        ("rim", np.float32, signal.REACH),
+        ("faults", np.bool_, None, None),
+    )
+    _TOLD = ("kind",)
 
     width: int = 3
     trend: float = 5.0
@@ -193,13 +181,13 @@ class VirtualPeel(Stored):
             If no image can be used, or the texture is constant.
         """
         self._check_parameters()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[sample_of(len(frames), sensor.MOST_IMAGES)])
+        sample = self._measured(frames[stacks.sample_of(len(frames), signal.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
-            self.faults_ = sensor.faults_of(sample[sound])
+            self.faults_ = signal.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
@@ -207,8 +195,8 @@ class VirtualPeel(Stored):
         raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
-                f"no image has an interior to learn from: {listed(problems)}; for images of other "
-                "things than X-rayed items take no peel: preprocess=None of a detector, "
+                f"no image has an interior to learn from: {stacks.listed(problems)}; for images of "
+                "other things than X-rayed items take no peel: preprocess=None of a detector, "
                 "--preprocess none of the command"
             )
         self.spread_ = max(_deviation(raw), float(np.finfo(np.float32).tiny))
@@ -219,12 +207,12 @@ class VirtualPeel(Stored):
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
         if self.body:
-            self.autocovariance_ = autocovariance(equal, masks)
-            equal = [filtered(t, self.autocovariance_, self.body) for t in equal]
+            self.autocovariance_ = signal.autocovariance(equal, masks)
+            equal = [signal.filtered(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
             equal = [t / np.float32(self.gain_) for t in equal]
-        self.rim_ = rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
+        self.rim_ = signal.rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
     def transform(self, images: Any) -> Peeled:
@@ -241,7 +229,7 @@ class VirtualPeel(Stored):
             If images cannot be used; their masks are empty, and the result has the reasons.
         """
         self._check_fitted()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
         result = np.zeros(frames.shape, dtype=np.float32)
         masks = np.zeros(frames.shape, dtype=np.bool_)
 
@@ -250,36 +238,32 @@ class VirtualPeel(Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = filtered(texture, self.autocovariance_, self.body) / self.gain_
-            result[part] = divided_by_rim(texture, inside, self.rim_)
+                texture = signal.filtered(texture, self.autocovariance_, self.body) / self.gain_
+            result[part] = signal.divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
-        problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
+        problems = _merged(in_parts(peel, len(frames), stacks.batch_images(frames)))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
 
-    def with_rim_of(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
-        """Return peeled images as if the rim had been learned from some of them only.
+    def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
+        """Learn the rim anew from some of peeled images; return all of them peeled with it.
 
         So a threshold can be learned from images that did not take part.
         """
-        return copy.copy(self).learn_rim(peeled, masks, some)
-
-    def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
-        """Learn the rim anew from some of peeled images; return all of them peeled with it."""
-        textures = divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
-        self.rim_ = rim_strength(textures[some], masks[some])
-        return divided_by_rim(textures, masks, self.rim_)
+        textures = signal.divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
+        self.rim_ = signal.rim_strength(textures[some], masks[some])
+        return signal.divided_by_rim(textures, masks, self.rim_)
 
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
         self._check_fitted()
-        return _merged(p.problems for p in self._textures(as_stack("images", images)))
+        return _merged(p.problems for p in self._textures(stacks.as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
         """Return the reasons to doubt that images are X-ray images of single items, by index."""
         self._check_fitted()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
 
         def doubt(part: slice) -> dict[int, str]:
             absorbed = self._absorbance(frames[part])
@@ -291,36 +275,25 @@ class VirtualPeel(Stored):
                     found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
-        return _merged(in_parts(doubt, len(frames), batch_images(frames)))
+        return _merged(in_parts(doubt, len(frames), stacks.batch_images(frames)))
 
     def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        parameters, arrays = super().get_state()
+        """Return what `from_state` needs; without a body there is no filter."""
+        told, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
-        return {"parameters": parameters, "kind": self.kind_}, arrays
+        return told, arrays
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted peel from the result of `get_state`."""
-        peel = cls.with_parameters(parameters["parameters"])
-        peel._check_parameters()
-        peel.kind_ = parameters["kind"]
-        check_choice("kind", peel.kind_, KINDS if peel.kind is None else (peel.kind,))
-        peel.levels_ = arrays.take("levels", np.float32, None)
-        peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
-        peel.spread_ = arrays.number("spread")
-        peel.rim_ = arrays.take("rim", np.float32, REACH)
-        peel.faults_ = arrays.take("faults", np.bool_, None, None)
-        positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
-        if peel.body:
-            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
-            peel.gain_ = arrays.number("gain")
-            positive += [peel.gain_, peel.autocovariance_[0]]
-        unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
+    def _check_learned(self, arrays: Arrays) -> None:
+        check_choice("kind", self.kind_, KINDS if self.kind is None else (self.kind,))
+        positive = [self.spread_, *self.sigmas_, *self.rim_]
+        if self.body:
+            self.autocovariance_ = arrays.take("autocovariance", np.float64, signal.LAGS)
+            self.gain_ = arrays.take("gain", np.float64).item()
+            positive += [self.gain_, self.autocovariance_[0]]
+        unlikely = self.faults_.all() or (np.diff(self.levels_) < 0).any()
         if not positive[1:] or min(positive) <= 0 or unlikely:
             raise imsim.OptionError("the scale of the peel is none that good images have")
-        return peel
 
     def _equalised(self, found: _Texture) -> Floats:
         """Return texture divided by the strength of good texture at its absorbance; 0 outside."""
@@ -330,7 +303,9 @@ class VirtualPeel(Stored):
         return result
 
     def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
-        return in_parts(lambda part: self._texture(frames, part), len(frames), batch_images(frames))
+        return in_parts(
+            lambda part: self._texture(frames, part), len(frames), stacks.batch_images(frames)
+        )
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
@@ -350,7 +325,7 @@ class VirtualPeel(Stored):
                 )
         texture, trend = np.zeros_like(absorbed), np.zeros_like(absorbed)
         for i, item in enumerate(items):
-            box = bounding_box(item)
+            box = stacks.bounding_box(item)
             texture[i][box], trend[i][box] = self._flattened(absorbed[i][box], item[box])
         numbered = {part.start + i: reason for i, reason in problems.items()}
         return _Texture(texture, trend, masks, numbered)
@@ -358,28 +333,28 @@ class VirtualPeel(Stored):
     def _flattened(self, absorbed: Floats, item: Booleans) -> tuple[Floats, Floats]:
         """Return the texture of one item and its trend; absorbance outside the item is not read."""
         seen, inside = np.where(item, absorbed, np.float32(0)), item.astype(np.float32)
-        weight = np.maximum(smoothed(inside, self.trend), np.float32(1e-6))
-        trend: Any = smoothed(seen, self.trend) / weight
+        weight = np.maximum(signal.smoothed(inside, self.trend), np.float32(1e-6))
+        trend: Any = signal.smoothed(seen, self.trend) / weight
         most = _CLIP * self.spread_
-        trend += smoothed(np.clip(seen - trend, -most, most) * inside, self.trend) / weight
+        trend += signal.smoothed(np.clip(seen - trend, -most, most) * inside, self.trend) / weight
         return (seen - trend) * inside, trend
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
         result = np.empty(frames.shape, np.float32)
-        for part in divided(len(frames), max(1, batch_images(frames) // _PIECES)):
+        for part in divided(len(frames), max(1, stacks.batch_images(frames) // _PIECES)):
             measured = self._measured(frames[part])
             if self.gains:
-                measured = sensor.without_gains(measured)
-            result[part] = sensor.without_lone(measured)
+                measured = signal.without_gains(measured)
+            result[part] = signal.without_lone(measured)
         return result
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance with gains and lone outliers; faults of the detector are repaired."""
         if self.faults_.any():  # faulty pixels have their places
-            check_size(frames, self.faults_.shape, "fit a peel to images of this size")
+            stacks.check_size(frames, self.faults_.shape, "fit a peel to images of this size")
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
-            values = sensor.repaired(frames.astype(np.float32), self.faults_)
+            values = signal.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
@@ -405,7 +380,7 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
 
 def _deviation(values: NDArray[Any]) -> float:
     """Return a robust standard deviation about zero."""
-    return float(ROBUST * np.median(np.abs(values))) if values.size else 0.0
+    return float(stacks.ROBUST * np.median(np.abs(values))) if values.size else 0.0
 
 
 def _is_varied(texture: Floats, trend: Floats) -> bool:

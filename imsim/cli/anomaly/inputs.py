@@ -201,7 +201,7 @@ def refuse_shared(good: Pictures, bad: Pictures) -> None:
 
 def refuse_equal(good: tuple[list[str], Array], bad: tuple[list[str], Array]) -> None:
     """Refuse images of equal pixels among the good ones and among the bad ones, such as copies."""
-    from imsim.anomaly.detector_state import digests_of
+    from imsim.anomaly.preparation import digests_of
 
     known = {key.tobytes(): name for name, key in zip(good[0], digests_of(good[1]), strict=True)}
     for name, key in zip(bad[0], digests_of(bad[1]), strict=True):
