@@ -24,31 +24,11 @@ def composite(
 ) -> Contents:
     """Lay colours over the background, in linear arithmetic of the stored values.
 
-    Parameters
-    ----------
-    colours : numpy.ndarray, shape (height, width) or (height, width, channels)
-        Without alpha.
-    alpha : numpy.ndarray, shape (height, width)
-        Booleans, or of the type of `colours`: the largest integer, or 1.0, is opaque.
-    reading : Reading
-        Names the background.
-    premultiplied : bool
-        Whether alpha is multiplied into the colours already.
-    is_part : bool
-        Whether this is a part of an image, of which no note counts pixels.
-
-    Returns
-    -------
-    Contents
-        Pixels of the type of `colours`, rounded to the nearest; grey over a coloured background
-        becomes RGB. There is a note unless every pixel is opaque. Wholly transparent pixels have no
-        data if the reading says so.
-
-    Raises
-    ------
-    ImageFileError
-        If alpha is beyond opaque or negative, or the background is a colour and the image is
-        neither grey nor RGB.
+    Alpha is made of booleans, or of the type of `colours`: the largest integer, or 1.0, is opaque.
+    Where it is `premultiplied`, it is multiplied into the colours already. Pixels have the type of
+    `colours`, rounded to the nearest; grey over a coloured background becomes RGB. There is a note
+    unless every pixel is opaque; of a part of an image, no note counts pixels. Wholly transparent
+    pixels have no data if the reading says so.
     """
     full = full_value(alpha.dtype)
     if not (alpha != full).any():

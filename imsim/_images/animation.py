@@ -41,17 +41,7 @@ class Frame(NamedTuple):
 
 
 class Frames:
-    """The frames of a file as images, which are made one after the other.
-
-    Parameters
-    ----------
-    read : callable
-        Reads the frame of an index.
-    sides : tuple of int
-        Height and width of the images.
-    reading : Reading
-        Names the background of what is transparent.
-    """
+    """The frames of a file as images of some height and width, made one after the other."""
 
     def __init__(
         self, read: Callable[[int], Frame], sides: tuple[int, int], reading: Reading

@@ -60,13 +60,7 @@ class Axes(NamedTuple):
 
 
 def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
-    """Tell the meaning of the axes of an array that does not name them.
-
-    Raises
-    ------
-    ImageFileError
-        If the meaning is not certain, or there are no images.
-    """
+    """Tell the meaning of the axes of an array that does not name them; refuse it if uncertain."""
     if 0 in shape or len(shape) < 2:
         raise ImageFileError(
             f"its shape is {shape}; expected (height, width), (images, height, width) or "

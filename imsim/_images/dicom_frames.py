@@ -154,10 +154,7 @@ def _spacing(spacing: Array | None) -> tuple[float, float] | None:
 def arranged(frames: list[Frame]) -> tuple[list[Frame], Space, list[str]]:
     """Return the slices in the order of their places, their geometry, and notes.
 
-    Raises
-    ------
-    ImageFileError
-        If the places are not known, or no even row along the normal.
+    Places that are not known, or make no even row along the normal, are an error.
     """
     if len(frames) == 1:
         raise ImageFileError(

@@ -80,13 +80,7 @@ def check_decoder(header: Any) -> None:
 
 
 def check_exact(header: Any, reading: Reading) -> None:
-    """Refuse values that a compression, this one or an earlier one, may have changed, or inverted.
-
-    Raises
-    ------
-    ImageFileError
-        If they are to be taken as stored.
-    """
+    """Refuse labels that this compression, or an earlier one, may have changed, or inverted."""
     syntax = header.file_meta.TransferSyntaxUID
     if str(syntax) in _INEXACT:
         reading.check_exact(syntax.name)
@@ -99,11 +93,8 @@ def check_exact(header: Any, reading: Reading) -> None:
 def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0.
 
-    Raises
-    ------
-    ImageFileError
-        If a frame lacks the mark of its end, for which its decoder does not look, or has more
-        bytes than pixels.
+    A frame that lacks the mark of its end, for which its decoder does not look, or has more bytes
+    than pixels, is an error.
     """
     from pydicom import dcmread
     from pydicom.encaps import generate_frames

@@ -69,11 +69,6 @@ def opened(source: Source) -> str | BinaryIO:
     """Return what the library can open without harm: the file, or a copy of it.
 
     In the copy, attributes that say nothing of the pixels have types that nobody knows.
-
-    Raises
-    ------
-    ImageFileError
-        If the header is damaged, or a chunk of the pixels is not there.
     """
     with source.open() as stream:
         size = stream.seek(0, 2)

@@ -62,20 +62,11 @@ class ImageFile:
 
     Several threads may read from it. Pixels that stay on the disk can be read until it is closed.
 
-    Parameters
-    ----------
-    path : str
-        The file; ``FILE:NAME`` for one array of .npz or HDF5, HDU of FITS or layer of OpenEXR,
-        ``FILE[i]`` for one image of several, counted from 0; ``-`` for the standard input; a folder
-        of Zarr. A pipe is read once. As a volume, a folder of DICOM files is a file of one volume,
-        and so is a stack of images.
-    reading : Reading, optional
-        One for all files of a run, since it keeps the content of pipes.
-
-    Raises
-    ------
-    ImageFileError
-        If the file is missing, damaged or of another format, or holds no image i.
+    The path is that of a file; ``FILE:NAME`` for one array of .npz or HDF5, HDU of FITS or layer of
+    OpenEXR, ``FILE[i]`` for one image of several, counted from 0; ``-`` for the standard input; a
+    folder of Zarr. A pipe is read once: `reading` is one for all files of a run, since it keeps the
+    content of pipes. As a volume, a folder of DICOM files is a file of one volume, and so is a
+    stack of images.
     """
 
     def __init__(self, path: str, reading: Reading | None = None) -> None:
@@ -98,24 +89,7 @@ class ImageFile:
         return self.path if len(self) == 1 else f"{self.path}[{index}]"
 
     def read(self, index: int) -> Picture:
-        """Read one image.
-
-        Parameters
-        ----------
-        index : int
-            Counted from 0.
-
-        Returns
-        -------
-        Picture
-            Its pixels, notes on what was left aside or converted, and where it has data.
-
-        Raises
-        ------
-        ImageFileError
-            If the image is damaged, too large, or cannot be scored as it is: CMYK, complex
-            numbers, an unusual TIFF layout.
-        """
+        """Read one image, with notes on what was left aside or converted, and where it has data."""
         label = self.label(index)
         with self._lock, _naming(label):
             if self._closed:
@@ -168,25 +142,7 @@ def _state_of(path: str) -> _State | None:
 
 
 def read_picture(path: str, reading: Reading | None = None) -> Picture:
-    """Read a file that holds one image.
-
-    Parameters
-    ----------
-    path : str
-        The file, as `ImageFile` takes it.
-    reading : Reading, optional
-        How it is to be read.
-
-    Returns
-    -------
-    Picture
-        Its pixels and what was left aside or converted.
-
-    Raises
-    ------
-    ImageFileError
-        As `ImageFile`, and if the file holds several images.
-    """
+    """Read a file that holds one image, as `ImageFile` does."""
     with ImageFile(path, reading) as file:
         if len(file) != 1:
             file.read(len(file) - 1)  # the error of a damaged file comes first

@@ -214,10 +214,7 @@ def _chosen(images: dict[int, str], name: str | None) -> int:
 def _number(header: Any, keyword: str, default: int | None) -> Any:
     """Return the number that a keyword has; what it stands for decides all pixels.
 
-    Raises
-    ------
-    ImageFileError
-        If the header has two numbers, or no number that the keyword can have.
+    Two numbers, or none that the keyword can have, are an error.
     """
     if keyword not in header:
         return default

@@ -47,13 +47,7 @@ class Georeference(NamedTuple):
 
 
 def of_tags(values: Mapping[int, Any]) -> Georeference | None:
-    """Return what the tags of a TIFF page tell, None if nothing.
-
-    Raises
-    ------
-    ValueError
-        If the tags contradict themselves.
-    """
+    """Return what the tags of a TIFF page tell, None if nothing; a ValueError: they contradict."""
     found = {code: _plain(code, values[code]) for code in TAGS if values.get(code) is not None}
     if not found:
         return None
@@ -66,12 +60,8 @@ def of_tags(values: Mapping[int, Any]) -> Georeference | None:
 def difference(one: Georeference | None, other: Georeference | None, sides: Any) -> str:
     """Say how the second picture lies elsewhere than the first; empty if both lie alike.
 
-    Parameters
-    ----------
-    one, other : Georeference, optional
-        What the files tell; what either does not tell is no difference.
-    sides : tuple of int
-        Height and width of the pictures.
+    What either file does not tell is no difference. `sides` are the height and width of the
+    pictures.
     """
     if one is None or other is None:
         return ""

@@ -188,12 +188,8 @@ def _axes(dataset: Any, reading: Reading) -> Axes:
 def _as_image(dataset: Any, reading: Reading) -> tuple[int | None, tuple[str, ...]]:
     """Heed what the HDF5 Image specification says of grey levels and of the first row.
 
-    Returns
-    -------
-    white : int or None
-        The value from which others are taken, where 0 is white.
-    notes : tuple of str
-        On that, and on rows that are to be shown upside down.
+    Returns the value from which others are taken, where 0 is white, and notes on that, and on rows
+    that are to be shown upside down.
     """
     if _attribute(dataset, "CLASS") != "IMAGE":
         return None, ()

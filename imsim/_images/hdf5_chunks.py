@@ -18,10 +18,7 @@ _FIRST = 48  # bytes of the shortest superblock, with which a file begins
 class Stored:
     """A dataset that is sliced like an array, and raises where its index of chunks is damaged.
 
-    Attributes
-    ----------
-    notes : tuple of str
-        On pixels that are not stored: writers leave out empty chunks, or did not end.
+    Its `notes` are on pixels that are not stored: writers leave out empty chunks, or did not end.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -64,10 +61,7 @@ class Stored:
     def _listed(self) -> Array:
         """Return the numbers of the chunks in the index, which are in the order of the pixels.
 
-        Raises
-        ------
-        ImageFileError
-            If two have one place, in the image or in the file, or one has none.
+        If two have one place, in the image or in the file, or one has none, that is damage.
         """
         found: list[Any] = []
         self._dataset.id.chunk_iter(found.append)

@@ -83,17 +83,10 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
 
 
 def _without_metadata(content: bytes) -> tuple[bytes, bool]:
-    """Leave out the segments that do not describe the pixels, with the stray bytes behind them.
+    """Leave out segments that do not describe the pixels, and tell whether stray bytes follow them.
 
     The decoder warns of every stray byte. Bytes behind metadata of a wrong length are harmless, and
     left out. Bytes behind any other segment stay, so that the decoder warns of them.
-
-    Returns
-    -------
-    bytes
-        The rest.
-    bool
-        Whether there were stray bytes behind metadata.
     """
     parts, place, has_strays, after_metadata = [content[:2]], 2, False, False
     while place + 4 <= len(content):
@@ -139,19 +132,8 @@ def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
 def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
     """Refuse a strip or tile of a TIFF file, compressed as JPEG, that is damaged.
 
-    Parameters
-    ----------
-    content : bytes
-        The stream, with its tables.
-    heights : tuple of int
-        Heights that are allowed.
-    width, samples : int
-        Width and samples that the page declares.
-
-    Raises
-    ------
-    ImageFileError
-        If it has another size or number of samples, or the decoder warns.
+    `content` is the stream with its tables, `heights` are those that are allowed, `width` and
+    `samples` those that the page declares.
     """
     import simplejpeg
 

@@ -25,18 +25,9 @@ _PACKED = 2**22
 
 
 class Rows:
-    """A file of numbers in C order, to which rows are assigned.
+    """A file of numbers in C order, to which rows are assigned; they begin at `offset`.
 
-    Parameters
-    ----------
-    stream : BinaryIO
-        The file, open for writing.
-    offset : int
-        Where the numbers begin.
-    shape : tuple of int
-        (height, width), or (depth, height, width).
-    dtype : numpy.dtype
-        Of the file.
+    The shape is (height, width), or (depth, height, width).
     """
 
     def __init__(
@@ -69,18 +60,8 @@ class Rows:
 class PictureRows:
     """A PNG file of a palette, to which blocks are assigned in any order.
 
-    Its rows are packed at the end; until then they lie in a file without a name.
-
-    Parameters
-    ----------
-    stream : BinaryIO
-        The file without a name.
-    shape : tuple of int
-        (height, width).
-    indices : callable
-        Makes indices of the palette from what is assigned.
-    dtype : numpy.dtype
-        Of what is assigned.
+    Its rows are packed at the end; until then they lie in `stream`, a file without a name.
+    `indices` makes indices of the palette from what is assigned, of type `dtype`.
     """
 
     ndim = 2

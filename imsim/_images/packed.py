@@ -27,13 +27,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 @contextmanager
 def named_as_damage() -> Iterator[None]:
-    """Say of what is wrong with a packed stream that it is damage.
-
-    Raises
-    ------
-    ImageFileError
-        If the stream is cut off, has a wrong checksum, or goes on with something else.
-    """
+    """Say of what is wrong with a packed stream that it is damage."""
     try:
         yield
     except EOFError as error:
@@ -56,13 +50,7 @@ def beginning(source: Source, size: int) -> bytes:
 
 
 def unpacked(source: Source, reading: Reading) -> Source:
-    """Unpack a whole file into memory.
-
-    Raises
-    ------
-    ImageFileError
-        If it is damaged, or takes more memory than an image may.
-    """
+    """Unpack a whole file into memory, of which it may take as much as an image."""
     most = memory_limit()
     if reading.max_pixels is not None:
         most = max(most, _BYTES_OF_A_PIXEL * reading.max_pixels)

@@ -34,13 +34,8 @@ _LISTED = 9
 class ImageFileError(ImsimError):
     """An image file that cannot be read, or holds something that imsim does not score.
 
-    Parameters
-    ----------
-    message, remedy : str
-        As for `ImsimError`.
-    image : str, optional
-        Path of the image, with which the text then begins. The attribute `reason` is the text
-        without it.
+    The text begins with the path of the `image`, if that is given; the attribute `reason` is the
+    text without it.
     """
 
     def __init__(
@@ -166,20 +161,7 @@ def sized(sides: tuple[int, ...]) -> str:
 def as_mask(picture: Picture) -> Array:
     """Take a picture as a mask: black, which means "leave out", and one other value or colour.
 
-    Parameters
-    ----------
-    picture : Picture
-        A result of `ImageFile.read`.
-
-    Returns
-    -------
-    numpy.ndarray of bool
-        True where the pixel is not 0, and the file declares data.
-
-    Raises
-    ------
-    ImageFileError
-        If the picture holds more than 0 and one other value, or is transparent.
+    It is True where the pixel is not 0, and the file declares data.
     """
     if picture.transparent:
         raise ImageFileError(
@@ -205,19 +187,10 @@ def several_values(path: str, low: Any, high: Any) -> ImageFileError:
 def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
     """Bring two pictures to one type where that loses nothing, with a note.
 
-    Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type.
-    Integers of different depth are left as they are: 255 of 255 and 255 of 65535 are not the
-    same grey. The values of medical formats are those of a quantity, and take the wider type.
-
-    Parameters
-    ----------
-    one, other : Picture
-        In either order.
-
-    Returns
-    -------
-    tuple of Picture
-        The two pictures; they are unchanged if every conversion would lose something.
+    Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type. Integers of
+    different depth are left as they are: 255 of 255 and 255 of 65535 are not the same grey. The
+    values of medical formats are those of a quantity, and take the wider type. If every conversion
+    would lose something, both stay as they are.
     """
     return _like(one, other), _like(other, one)
 
@@ -276,17 +249,8 @@ def _common_type(picture: Picture, other: Picture) -> np.dtype[Any] | None:
 def where_equal(pixels: Array, value: float | int) -> Array:
     """Tell where samples have a value, which is rounded to their type first.
 
-    Parameters
-    ----------
-    pixels : numpy.ndarray
-        In the type of the file: -999.9 is another number in float32 than in float64.
-    value : float or int
-        NaN finds NaN. A finite value beyond the type finds nothing, not infinity.
-
-    Returns
-    -------
-    numpy.ndarray of bool
-        Of the shape of `pixels`.
+    That is the type of the file: -999.9 is another number in float32 than in float64. NaN finds
+    NaN. A finite value beyond the type finds nothing, not infinity.
     """
     kind = pixels.dtype
     if kind.kind != "f":

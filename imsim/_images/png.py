@@ -168,25 +168,9 @@ def decoded(
 ) -> tuple[Array, Array | None, tuple[str, ...]]:
     """Decode pixels, and check first that they are all there.
 
-    Parameters
-    ----------
-    header : ImageHeader
-        Of the pixels, which may be a frame of the file.
-    found : mapping
-        The chunks of the file; those of palette and transparency are used.
-    data : sequence of bytes
-        Pieces of the stream of pixels.
-    reading : Reading
-        The largest size, and whether palettes are used.
-
-    Returns
-    -------
-    numpy.ndarray
-        Colours without palette.
-    numpy.ndarray or None
-        Alpha, if there is one.
-    tuple of str
-        Notes.
+    The header is that of the pixels, which may be a frame of the file, and `data` are pieces of
+    their stream. Of the chunks `found` in the file, those of palette and transparency are used.
+    Returns colours without palette, alpha if there is one, and notes.
     """
     itemsize = 2 if header.depth == 16 else 1
     reading.check_size(
@@ -397,19 +381,9 @@ def _keyed(samples: Array, header: ImageHeader, keyed: memoryview) -> Array:
 
 
 def write_png(path: str | Path | IO[bytes], pixels: Array) -> None:
-    """Write an image as PNG.
+    """Write an image as PNG, in the place of a file of that name.
 
-    Parameters
-    ----------
-    path : str, Path or file
-        The file, which is replaced if it exists, or one that is open.
-    pixels : numpy.ndarray, shape (height, width) or (height, width, 3)
-        Grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
-
-    Raises
-    ------
-    ImageFileError
-        If the file cannot be written.
+    The pixels are grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
     """
     from PIL import Image
 

@@ -26,56 +26,34 @@ need several times their memory."""
 
 @dataclass(frozen=True)
 class Reading:
-    """Choices of the caller, one object for all files of a run.
-
-    Parameters
-    ----------
-    background : str, default "white"
-        The colour behind transparent parts, by name or as ``#rrggbb``.
-    max_pixels : int, optional
-        Most pixels of an image. By default the limit is in bytes: an eighth of the memory of the
-        machine.
-    channel_axis : int, optional
-        The axis of an array that counts channels, in an array file, or in a TIFF file that does
-        not name its axes.
-    volume : bool
-        Whether a file holds a volume, whose slices are its images.
-    as_stored : bool, default False
-        Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
-        palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that
-        may change numbers is refused.
-    memory : int, optional
-        Images whose pixels take more bytes stay on the disk, where their format can be read in
-        parts. By default, none do.
-    level : int, optional
-        The level of a pyramid, of formats that hold one; 0, the default, is the finest.
-    orientation : {"obey", "ignore"}
-        Whether images are turned as their orientation tag says, or taken as they are stored.
-    clear_is_no_data : bool, default False
-        Whether wholly transparent pixels are no data, not background.
-    folder : str, default ""
-        Where relative paths begin, if not at the current directory: another machine has another
-        one. Images are called by the path that the caller gave.
-    grey : bool, default False
-        Whether nobody can name an axis of channels, since only grey images are of use.
-
-    Raises
-    ------
-    OptionError
-        If there is no such colour or orientation, or the limit is not positive.
-    """
+    """Choices of the caller, one object for all files of a run."""
 
     background: str = "white"
+    """The colour behind transparent parts, by name or as ``#rrggbb``."""
     max_pixels: int | None = None
+    """Of an image; None: the limit is in bytes, an eighth of the memory of the machine."""
     channel_axis: int | None = None
+    """Of an array file, or of a TIFF file that does not name its axes."""
     volume: bool = False
+    """Whether a file holds a volume, whose slices are its images."""
     as_stored: bool = False
+    """Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
+    palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that may
+    change numbers is refused."""
     memory: int | None = None
+    """Images whose pixels take more bytes stay on the disk, where their format can be read in
+    parts; None: none do."""
     level: int | None = None
+    """Of a pyramid, of formats that hold one; 0 is the finest."""
     orientation: str = "obey"
+    """Images are turned as their orientation tag says, or taken as they are stored ("ignore")."""
     clear_is_no_data: bool = False
+    """Whether wholly transparent pixels are no data, not background."""
     folder: str = ""
+    """Where relative paths begin, if not at the current directory: another machine has another
+    one. Images are called by the path that the caller gave."""
     grey: bool = False
+    """Whether nobody can name an axis of channels, since only grey images are of use."""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -101,13 +79,7 @@ class Reading:
         return _rgb(self.background)
 
     def stays_on_disk(self, shape: Sequence[int], dtype: np.dtype[Any], channels: int = 1) -> bool:
-        """Tell whether an image is read in parts.
-
-        Raises
-        ------
-        ImageFileError
-            If it has more pixels than the caller allows, or none.
-        """
+        """Tell whether an image is read in parts; refuse it if the caller allows fewer pixels."""
         size = math.prod(shape) * channels * dtype.itemsize
         large = self.memory is not None and size > min(self.memory, memory_limit())
         if large and self.max_pixels is not None:
@@ -115,13 +87,7 @@ class Reading:
         return large
 
     def check_exact(self, form: str) -> None:
-        """Refuse numbers that a format may not keep exactly, where they are taken as stored.
-
-        Raises
-        ------
-        ImageFileError
-            If they are.
-        """
+        """Refuse numbers that a format may not keep exactly, where they are taken as stored."""
         if self.as_stored:
             raise ImageFileError(
                 f"is compressed as {form}, which may change numbers a little, and labels by that "
@@ -130,13 +96,7 @@ class Reading:
             )
 
     def check_black_is_0(self) -> None:
-        """Refuse numbers that stand for white if they are 0, where they are taken as stored.
-
-        Raises
-        ------
-        ImageFileError
-            If they are.
-        """
+        """Refuse numbers that stand for white if they are 0, where they are taken as stored."""
         if self.as_stored:
             raise ImageFileError(
                 "is stored with 0 as white, so that it is not certain which label is background",
@@ -144,22 +104,10 @@ class Reading:
             )
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
-        """Refuse an image that is too large, before it is decoded.
+        """Refuse an image without a pixel, or one that is too large, before it is decoded.
 
-        Parameters
-        ----------
-        shape : sequence of int
-            Shape without channels: (height, width), or (images, height, width) for images that are
-            decoded at once.
-        itemsize : float
-            Bytes of one sample.
-        channels : int
-            Samples of a pixel.
-
-        Raises
-        ------
-        ImageFileError
-            If there is no pixel, or there are too many.
+        The shape is without channels: (height, width), or (images, height, width) for images that
+        are decoded at once. `itemsize` are bytes of one sample.
         """
         pixels = math.prod(shape)
         if pixels * channels <= 0:

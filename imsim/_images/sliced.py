@@ -52,30 +52,9 @@ def pages_of(
 ) -> Pages:
     """Return the images of an array; large ones stay where they are.
 
-    Parameters
-    ----------
-    array : array-like
-        With `shape`, `dtype`, `chunks` and slices.
-    axes : Axes
-        What its axes mean.
-    reading : Reading
-        How it is to be read.
-    no_data : tuple, optional
-        The name and the value of what is no data.
-    notes : tuple of str
-        On all images.
-    place : Georeference, optional
-        Where the pixels lie.
-    attributes : mapping
-        Of the array; they may tell a unit, and how values are packed.
-    grid : Grid, optional
-        The size and the place of pixels.
-    said : callable, optional
-        Returns notes on image i.
-    white : int, optional
-        What 0 stands for; pixels are taken from that.
-    close : callable, optional
-        Lets go of the array.
+    `array` has a shape, dtype, chunks and slices; its attributes may tell a unit, and how values
+    are packed. `no_data` are the name and the value of that. `said` returns notes on image i,
+    beside the `notes` on all. `white` is what 0 stands for; pixels are taken from that.
     """
     dtype = np.dtype(array.dtype).newbyteorder("=")
     height, width, *channels = axes.image

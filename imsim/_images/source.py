@@ -44,22 +44,9 @@ class Source(NamedTuple):
 def find(path: str, reading: Reading, is_known: Callable[[bytes], bool]) -> Source:
     """Return the file of that name; a pipe is read here, once for each `Reading`.
 
-    Parameters
-    ----------
-    path : str
-        ``-`` is the standard input, unless there is a file of that name.
-    reading : Reading
-        Keeps the content of pipes.
-    is_known : callable
-        Tells whether the first 132 bytes are those of an image; a pipe or device that begins
-        otherwise is not read to its end.
-
-    Raises
-    ------
-    ImageFileError
-        If a pipe holds nothing, no image, or too much.
-    OSError
-        If there is no such file.
+    ``-`` is the standard input, unless there is a file of that name. `is_known` tells whether the
+    first 132 bytes are those of an image; a pipe or device that begins otherwise is not read to its
+    end.
     """
     standard = path == STDIN and not os.path.exists(path)
     if standard and sys.stdin is None:

@@ -219,10 +219,7 @@ def _at_level(
 def _beyond(tiff: TiffFile, pages: int) -> str:
     """Say that a description leaves out pages, which would be lost; or nothing.
 
-    Raises
-    ------
-    ImageFileError
-        If the description of ImageJ counts images that are not there.
+    If that of ImageJ counts images that are not there, the file is damaged.
     """
     planes = sum(math.prod(series.shape[: -len(series.keyframe.axes)]) for series in tiff.series)
     found = max(pages, planes)

@@ -35,10 +35,7 @@ class Link(NamedTuple):
 def walk(stream: BinaryIO) -> list[Link]:
     """Return the declaration of each page, up to the end of the chain or a break.
 
-    Raises
-    ------
-    ImageFileError
-        If the chain returns to an earlier page.
+    A chain that returns to an earlier page is damage.
     """
     order = "<" if stream.read(2) == b"II" else ">"
     big = struct.unpack(f"{order}H", stream.read(2))[0] == 43

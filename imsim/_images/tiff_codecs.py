@@ -66,17 +66,8 @@ class _Chunk(NamedTuple):
 def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
     """Refuse a page whose strips or tiles are damaged, or differ from what it declares.
 
-    Parameters
-    ----------
-    page : tifffile.TiffPage
-        All its strips or tiles are there.
-    counts : numpy.ndarray
-        Bytes of each of them.
-
-    Raises
-    ------
-    ImageFileError
-        If the decoder would invent or omit pixels without an error.
+    The decoder would invent or omit pixels without an error. All strips or tiles are there;
+    `counts` are their bytes.
     """
     check = chunk_check(page, counts)
     if check is None:
@@ -98,10 +89,7 @@ def chunk_check(
 ) -> Callable[[bytes, int], None] | None:
     """Return a check of the content of a strip or tile, by its index; None if the decoder checks.
 
-    Raises
-    ------
-    ImageFileError
-        If strips or tiles hold more bytes than their pixels.
+    Strips or tiles that hold more bytes than their pixels are refused here.
     """
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"

@@ -21,13 +21,7 @@ ADD_VOLUME = "compare it as one: --volume"
 
 
 def as_volume(pages: Pages, reading: Reading) -> Pages:
-    """Take the images of a file as the slices of one volume.
-
-    Raises
-    ------
-    ImageFileError
-        If there is one image only, or images along more than one axis.
-    """
+    """Take the images of a file, along one axis, as the slices of one volume."""
     lengths = [length for length in pages.counting if length > 1]
     if len(lengths) > 1:
         pages.close()
@@ -96,19 +90,8 @@ def rescaled_type(
 ) -> np.dtype[np.generic]:
     """Return the type of ``slope * stored + intercept``; whole numbers stay whole where they can.
 
-    Parameters
-    ----------
-    kind : numpy.dtype
-        The type of the stored values.
-    slope, intercept : float
-        What the file says.
-    ends : tuple of int, optional
-        The least and the largest whole number that can be stored; by default, those of the type.
-
-    Raises
-    ------
-    ImageFileError
-        If the slope makes one number of all values, or of none.
+    `ends` are the least and the largest whole number that can be stored; by default, those of the
+    type. A slope that makes one number of all values, or of none, is damage.
     """
     if not (slope and math.isfinite(slope) and math.isfinite(intercept)):
         raise ImageFileError(

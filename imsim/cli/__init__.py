@@ -31,16 +31,8 @@ __all__ = ["command_parser", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        0 on success; 1 if a score is beyond its limit; 2 after any error, also if the output
-        cannot be written or its reader went away; 130 if interrupted.
+    0 on success; 1 if a score is beyond its limit; 2 after any error, also if the output cannot be
+    written or its reader went away; 130 if interrupted.
     """
     try:
         with _interruptible():

@@ -38,13 +38,7 @@ def add_aligning(parser: argparse.ArgumentParser) -> None:
 
 
 def max_shift_of(arguments: argparse.Namespace) -> int | None:
-    """Return the largest shift, or None if nothing is to be moved.
-
-    Raises
-    ------
-    OptionError
-        If another option goes against it.
-    """
+    """Return the largest shift, or None if nothing is to be moved; refuse what goes against it."""
     if not arguments.align:
         if arguments.max_shift is not None:
             raise OptionError("--max-shift: is a limit of --align; add that")
@@ -69,21 +63,9 @@ class Aligned(NamedTuple):
 
 
 def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: int) -> Aligned:
-    """Move a test image onto its reference.
+    """Move a test image onto its reference, of one type; their sizes may differ.
 
-    Parameters
-    ----------
-    reference, test : Picture
-        Of one type; their sizes may differ.
-    used : numpy.ndarray of bool, optional
-        What counts in both images.
-    max_shift : int
-        Largest shift along each axis.
-
-    Raises
-    ------
-    ImageFileError
-        If no shift can be told, or it is larger.
+    `used` is what counts in both images. It is an error if no shift can be told, or it is larger.
     """
     try:
         found = imsim.align(

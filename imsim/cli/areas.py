@@ -128,13 +128,7 @@ class Area(NamedTuple):
 
 
 def rectangle(text: str) -> Rectangle:
-    """Read ``x,y,w,h``.
-
-    Raises
-    ------
-    ValueError
-        If these are not four whole numbers, of which the size is positive.
-    """
+    """Read ``x,y,w,h``: whole numbers, of which the size is positive; else a ValueError."""
     x, y, w, h = (_whole(part) for part in text.split(","))
     if min(x, y) < 0 or min(w, h) < 1:
         raise ValueError(text)
@@ -151,17 +145,9 @@ def _whole(value: Any) -> int:
 def areas_of(path: str) -> list[Area]:
     """Read a file of areas.
 
-    Parameters
-    ----------
-    path : str
-        CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or
-        polygons of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of
-        polygons for each image, of the same path below it.
-
-    Raises
-    ------
-    ImsimError
-        If it cannot be read, or something in it is none of these.
+    CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or polygons
+    of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of polygons for
+    each image, of the same path below it.
     """
     if os.path.isdir(path):
         others: list[str] = []

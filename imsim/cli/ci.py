@@ -62,13 +62,7 @@ def add_ci(parser: argparse.ArgumentParser) -> None:
 def check_junit(
     arguments: argparse.Namespace, inputs: Iterable[str], images: Iterable[str]
 ) -> None:
-    """Refuse a file of --junit that cannot be written, or that is another one of the run.
-
-    Raises
-    ------
-    OptionError
-        If it is.
-    """
+    """Refuse a file of --junit that cannot be written, or that is another one of the run."""
     file, rows = arguments.junit, arguments.output
     if is_standard_output(file):
         raise OptionError(
@@ -82,15 +76,7 @@ def check_junit(
 class Junit:
     """Collects cases, and writes them as XML that servers know from JUnit.
 
-    Parameters
-    ----------
-    file : str
-        Where to. It is emptied at once: a server must not take that of an earlier run for this one.
-
-    Raises
-    ------
-    ImsimError
-        If it cannot be written.
+    The file is emptied at once: a server must not take that of an earlier run for this one.
     """
 
     def __init__(self, file: str) -> None:
@@ -120,13 +106,7 @@ class Junit:
             ElementTree.SubElement(element, "system-out").text = _plain(case.output)
 
     def write(self, *, is_whole: bool) -> None:
-        """Write the file; what is left of a run that was ended is an error in it.
-
-        Raises
-        ------
-        ImsimError
-            If it cannot be written.
-        """
+        """Write the file; what is left of a run that was ended is an error in it."""
         if not is_whole:
             self(Case("imsim", None, ERROR, "the run was ended before all pairs were compared"))
         names = {"failures": FAILED, "errors": ERROR, "skipped": SKIPPED}

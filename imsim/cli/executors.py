@@ -46,16 +46,7 @@ def in_order(
 ) -> Iterator[tuple[T, R]]:
     """Do the items in threads of this process; yield each with its result, in their order.
 
-    Parameters
-    ----------
-    items : iterable
-        What there is to do.
-    do : callable
-        Does an item, and raises nothing.
-    threads : int
-        How many threads there are to use.
-    singly : bool
-        Do one item at a time, in all threads.
+    `do` raises nothing. `singly` does one item at a time, in all threads.
     """
     items = iter(items)
     few = list(islice(items, 2 * threads))
@@ -220,16 +211,7 @@ def as_they_come(
 
     What a worker had under way when it died is done by another one. Where several died of a task,
     its images are tried one by one, with nothing else under way, so that none is to blame for
-    another; what a worker dies of then is lost.
-
-    Parameters
-    ----------
-    fleet : Fleet
-        The cluster.
-    parts : iterable of Part
-        What there is to do.
-    lost : callable
-        Returns the result of a part that no worker survived.
+    another; what a worker dies of then is lost, and `lost` returns its result.
     """
     queue, size = Queue(parts), Size()
     suspects: list[Part] = []

@@ -97,19 +97,7 @@ def folders_of(paths: Iterable[str]) -> tuple[str, ...]:
 class Fleet:
     """A connection to a scheduler; to be used in a ``with`` statement.
 
-    Parameters
-    ----------
-    address : str
-        As ``tcp://host:8786``, or ``local`` for a cluster of this machine.
-    order : Order
-        What the tasks of the run have in common.
-    say : callable
-        Tells the user something.
-
-    Raises
-    ------
-    FleetError
-        If there is no such package, no such scheduler, or a worker cannot do this work.
+    `order` is what the tasks of the run have in common, and `say` tells the user something.
     """
 
     def __init__(self, address: str, order: Order, say: Callable[[str], None]) -> None:
@@ -217,13 +205,7 @@ class Fleet:
         return self._asked(lambda: self._client.submit(perform, task, pure=False))
 
     def outcome(self, future: Any, result: Any) -> Done | None:
-        """Return what came of a task, or None if workers died of it.
-
-        Raises
-        ------
-        FleetError
-            If the scheduler is gone, or a worker cannot do the work.
-        """
+        """Return what came of a task, or None if workers died of it."""
         from distributed import KilledWorker
 
         if future.status == "error":

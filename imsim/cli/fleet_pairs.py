@@ -45,18 +45,8 @@ def scored_afar(
 ) -> Iterator[Result | Failure]:
     """Score the pairs on a cluster, and yield the results as they come.
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With the address of the scheduler.
-    found : Pairing
-        The files.
-    reading, settings
-        How they are read and scored.
-    done : set of tuple
-        The names of the reference and the test image of each row of an earlier run.
-    bar : tqdm.tqdm, optional
-        Takes the images that were found in files, and those of an earlier run.
+    `done` are the names of the reference and the test image of each row of an earlier run. `bar`
+    takes the images that were found in files, and those of an earlier run.
     """
     maps = settings.maps and os.path.abspath(settings.maps)
     run = Run(

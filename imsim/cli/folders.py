@@ -35,34 +35,9 @@ def is_folder(path: str, volumes: bool) -> bool:
 class Folder:
     """The images below a folder, sorted by their paths; hidden files and folders do not count.
 
-    Links to files and folders are followed, but for those that lead back to a folder that they
-    lie in.
-
-    Parameters
-    ----------
-    root : str
-        The folder.
-    left_aside : list of str
-        Gets the paths of the files that are no images by their endings.
-    volumes : bool
-        Whether to look for volumes; a folder of DICOM files is one.
-
-    Attributes
-    ----------
-    names : list of str
-        The paths of the images below the folder.
-    linked : list of str
-        The links to folders that were followed.
-    odd : list of str
-        What is called like an image and is none: a pipe, a device. It is not opened, since
-        reading it might never end.
-    unread : list of tuple of str
-        Each sub-folder that cannot be read, and why.
-
-    Raises
-    ------
-    ImageFileError
-        If the folder itself cannot be read.
+    Links to files and folders are followed, but for those that lead back to a folder that they lie
+    in. `left_aside` gets the paths of the files that are no images by their endings. With
+    `volumes`, a folder of DICOM files is one.
     """
 
     def __init__(self, root: str, left_aside: list[str], *, volumes: bool = False) -> None:
@@ -71,8 +46,11 @@ class Folder:
         self._endings = VOLUME_EXTENSIONS if volumes else EXTENSIONS
         self.names: list[str] = []
         self.linked: list[str] = []
+        """The links to folders that were followed."""
         self.odd: list[str] = []
+        """Pipes and devices that are called like images: reading one might never end."""
         self.unread: list[tuple[str, str]] = []
+        """Each sub-folder that cannot be read, and why."""
         self._left_aside = left_aside
         try:
             self._walk()

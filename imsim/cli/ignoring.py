@@ -89,15 +89,7 @@ class Ignored(NamedTuple):
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Ignored:
-        """Return what the arguments say.
-
-        Raises
-        ------
-        OptionError
-            If a rectangle or a colour is none.
-        ImsimError
-            If a file of areas cannot be read.
-        """
+        """Return what the arguments say."""
         for colour in arguments.ignore_colour:
             try:
                 _ = Reading(background=colour).rgb
@@ -140,14 +132,7 @@ class Ignored(NamedTuple):
     ) -> Iterator[tuple[str, Array]]:
         """Yield each option on places, and the pixels that it leaves out.
 
-        Parameters
-        ----------
-        reference : Picture
-            The reference, or a part of it.
-        image : Image, optional
-            The image that it is of.
-        box : tuple of int, optional
-            The part.
+        `image` is what the reference is of, and `box` says which part of it that is.
         """
         height, width = reference.sides[-2:]
         box = box or (0, height, 0, width)

@@ -67,19 +67,7 @@ class SharedMask(Shared):
 class Jobs:
     """The pairs of images of a run; used in a ``with`` statement, it leaves no file open.
 
-    Parameters
-    ----------
-    found : Pairing
-        The files.
-    reading : Reading
-        How they are read.
-    labels : str, optional
-        The file of the labels of every pair, or of a stack of labels.
-
-    Raises
-    ------
-    ImageFileError
-        If a file that every pair needs cannot be read.
+    `labels` is the file of the labels of every pair, or of a stack of labels.
     """
 
     def __init__(self, found: Pairing, reading: Reading, labels: str | None = None) -> None:
@@ -107,10 +95,7 @@ class Jobs:
     def each(self, bar: Any = None) -> Iterator[Job | Failure]:
         """Yield a job for each pair of images, or why there is none.
 
-        Parameters
-        ----------
-        bar : tqdm.tqdm, optional
-            Its total, which counts files, is raised by the further images of each.
+        The total of the bar, which counts files, is raised by the further images of each.
         """
 
         def every(number: int) -> range:
@@ -124,12 +109,7 @@ class Jobs:
     def of(self, pair: FilePair, choose: Callable[[int], Sequence[int]]) -> Iterator[Job | Failure]:
         """Yield a job for images of a pair of files, or why there is none.
 
-        Parameters
-        ----------
-        pair : FilePair
-            The files.
-        choose : callable
-            Gets the number of images, and returns the indices of those that are wanted.
+        `choose` gets the number of images, and returns the indices of those that are wanted.
         """
         own: list[ImageFile] = []
         try:

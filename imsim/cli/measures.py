@@ -42,13 +42,7 @@ def named_ones(text: str | None) -> set[str]:
 
 
 def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``metric.option=value`` of each option; values are those of JSON, or words.
-
-    Raises
-    ------
-    OptionError
-        If the metric is not run, has no such option, or refuses its value.
-    """
+    """Read ``metric.option=value`` of each option; values are those of JSON, or words."""
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")

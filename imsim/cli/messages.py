@@ -57,15 +57,7 @@ def write_exactly(text: str) -> None:
 
 
 def flush(status: int) -> int:
-    """Write what the parser of arguments has left in the buffer, and return the status.
-
-    Raises
-    ------
-    ImsimError
-        If it cannot be written.
-    BrokenPipeError
-        If its reader went away.
-    """
+    """Write what the parser of arguments has left in the buffer, and return the status."""
     if sys.stdout is not None:
         _print("", end="")
     return status

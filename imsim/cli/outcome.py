@@ -46,13 +46,7 @@ class _Statistics:
 
 
 class Summary:
-    """Takes the results one by one and holds what the whole run comes to.
-
-    Parameters
-    ----------
-    metrics : iterable of str
-        The metrics that are run.
-    """
+    """Takes the results one by one and holds what the whole run comes to."""
 
     def __init__(self, metrics: Iterable[str]) -> None:
         self.pairs = 0

@@ -65,18 +65,7 @@ def check_output(
 ) -> None:
     """Refuse a file that cannot be written, or that is to be read.
 
-    Parameters
-    ----------
-    file : str, optional
-        The file; none is the standard output.
-    inputs : iterable of str
-        The files and folders that are read.
-    images : iterable of str
-        The images in these folders.
-    resume : bool
-        Whether the file is to be gone on with.
-    option : str
-        That names it.
+    `inputs` are the files and folders that are read, and `images` those in the folders.
     """
     if file is None:
         if resume:
@@ -128,18 +117,8 @@ def check_maps(
 ) -> None:
     """Make the folder of maps; refuse to write two to one file, one over an image, or none.
 
-    Parameters
-    ----------
-    folder : str, optional
-        The folder; none if there are to be no maps.
-    inputs : iterable of str
-        The files and folders that are read.
-    stems : iterable of str
-        What the maps of each pair are called.
-    metrics : iterable of str
-        Those that are run.
-    images : iterable of str
-        The files that are read.
+    `stems` are what the maps of each pair are called. `inputs` are the files and folders that are
+    read, and `images` all files.
     """
     if folder is None:
         return

@@ -81,33 +81,13 @@ def pair_files(
 ) -> Pairing:
     """Match files with their reference and their mask.
 
-    In two folders, those files belong together that have the same path below the folder, or
-    else the same path but for the ending. A name that fits several files ends in `failed`.
+    In two folders, those files belong together that have the same path below the folder, or else
+    the same path but for the ending. A name that fits several files ends in `failed`. Pairs are in
+    the order of `tests`, those of a folder by name.
 
-    Parameters
-    ----------
-    reference : str
-        A file, which is that of every test, or a folder.
-    tests : sequence of str
-        Files or folders.
-    mask : str, optional
-        A file, which is that of every pair, or a folder.
-    volumes : bool
-        Whether files hold volumes, as a folder of DICOM files does.
-    masks_may_miss : bool
-        Whether images without a mask in a folder of masks have none; else they fail.
-    pairs_may_miss : bool
-        Whether files without any pair are a result, whose attribute `pairless` says why.
-
-    Returns
-    -------
-    Pairing
-        Pairs in the order of `tests`, those of a folder by name.
-
-    Raises
-    ------
-    ImageFileError
-        If there is nothing to compare, or a folder is to be compared with a file.
+    Where masks may miss, images without one in a folder of masks have none; else they fail. Where
+    pairs may miss, files without any pair are a result, whose attribute `pairless` says why; else
+    it is an error, as is a file that is to be compared with a folder.
     """
     found = Pairing(
         pairs=[],

@@ -13,11 +13,8 @@ def check_places(
 ) -> list[tuple[str, str]]:
     """Compare what files tell of their place on the ground, and return notes.
 
-    Raises
-    ------
-    ImageFileError
-        If two of them tell different places, and that is not to be ignored: the scores would be
-        those of different things.
+    If they tell different places, and that is not to be ignored, the scores would be those of
+    different things.
     """
     notes = []
     for other in (test, *others):

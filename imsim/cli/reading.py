@@ -65,12 +65,6 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[
     """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
 
     The latter are those of which no pixel is left. Of a slice of a stack there may be none at all.
-
-    Raises
-    ------
-    ImageFileError
-        If the picture holds colours, transparency or fractions, is of another size, or is one
-        image without a label.
     """
     pixels = labels.pixels
     if pixels.ndim != len(reference.sides) or labels.transparent:
@@ -119,13 +113,8 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
     A note tells whether their colour profiles, their units, or the size and place of their pixels
-    differ, which are not applied.
-
-    Raises
-    ------
-    ImageFileError
-        If they still differ in size or type, or their numbers stand for values in another way,
-        instead of a misleading score.
+    differ, which are not applied. If they still differ in size or type, or their numbers stand for
+    values in another way, that is an error instead of a misleading score.
     """
     if reference.packing != test.packing:
         own, other = packed(test.packing), packed(reference.packing)

@@ -31,16 +31,8 @@ def left(
 ) -> Iterator[Job | Failure]:
     """Leave out the images whose rows are there from an earlier run, or whose maps clash.
 
-    Parameters
-    ----------
-    work : iterable of Job or Failure
-        All of them.
-    done : set of tuple
-        The names of the reference and the test image of each row.
-    clash : callable
-        As `owners_of_maps` returns it.
-    skipped : callable
-        Is called for each image that has its row.
+    `done` are the names of the reference and the test image of each row, `clash` is as
+    `owners_of_maps` returns it, and `skipped` is called for each image that has its row.
     """
     for item in work:
         other = clash(item) if isinstance(item, Job) else None

@@ -22,22 +22,7 @@ _HEAD = 4096
 
 
 class ReportPages:
-    """Writes the pages of a report.
-
-    Parameters
-    ----------
-    folder : str
-        A new or empty folder, or one with an index of this program.
-    inputs : iterable of str
-        The files and folders that are read.
-
-    Raises
-    ------
-    OptionError
-        If the folder holds something else, or lies in one that is read.
-    ImsimError
-        If it cannot be written.
-    """
+    """Writes the pages of a report into a new or empty folder, or one with an index of imsim."""
 
     def __init__(self, folder: str, inputs: Iterable[str]) -> None:
         self._folder = folder

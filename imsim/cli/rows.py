@@ -26,13 +26,8 @@ Record = Mapping[str, Any]
 class Csv:
     """A line of cells per row; a cell is empty where the record has nothing, or None.
 
-    Parameters
-    ----------
-    columns : iterable of str
-        Their names.
-    options : mapping, optional
-        What decides the values of every row. The last column, ``options``, has it as JSON; there
-        is no such column if there are none.
+    `options` decide the values of every row. The last column, ``options``, has them as JSON; there
+    is no such column if there are none.
     """
 
     def __init__(self, columns: Iterable[str], options: Record | None = None) -> None:
@@ -175,22 +170,9 @@ def _lock(stream: BinaryIO, name: str) -> None:
 class Writer(Generic[Row]):
     """Writes rows to a file, or to standard output.
 
-    Parameters
-    ----------
-    layout : Csv or Json
-        How the rows look.
-    file : str, optional
-        Where they go; by default, to standard output.
-    resume : bool
-        Go on with what the file holds; `earlier` then has its rows.
-    parse : callable
-        Makes a row of `earlier` from a record. Where it fails, the file is cut off.
-
-    Raises
-    ------
-    ImsimError
-        If the file cannot be written, another process writes rows to it, or, with `resume`, it is
-        of another run.
+    With `resume` it goes on with what the file holds: `earlier` then has its rows, made of records
+    by `parse`, and where that fails, the file is cut off. A file of another run, or one that
+    another process writes rows to, is an error.
     """
 
     def __init__(

@@ -110,22 +110,9 @@ def size(text: str) -> int:
 class Scene:
     """Two images and a mask, at least one on the disk; each part is read once for all of them.
 
-    What there is to say about all pixels is counted on the way.
-
-    Parameters
-    ----------
-    first, second : Picture
-        Reference and test as the files have them.
-    reference : Picture
-        The reference, of the type and the channels that both are compared in.
-    mask : Mask, optional
-        A mask.
-    ignored : Ignored
-        What options leave out.
-    data_range : float, optional
-        What the options say; values beyond are told.
-    image : Image, optional
-        What it is that the areas are of.
+    What there is to say about all pixels is counted on the way. `first` and `second` are as the
+    files have them; `reference` is of the type and the channels that both are compared in. `image`
+    is what it is that the areas are of.
     """
 
     def __init__(

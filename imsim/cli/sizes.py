@@ -58,13 +58,7 @@ def fitted(
     rule: str,
     data_ranges: DataRanges,
 ) -> Fitted:
-    """Bring a pair to one size, if the rule says so; mask and labels are of the reference.
-
-    Raises
-    ------
-    ImageFileError
-        If one of the images is too large for the memory.
-    """
+    """Bring a pair to one size, if the rule says so; mask and labels are of the reference."""
     one, other = reference.sides, test.sides
     if one == other or rule == "fail" or len(one) != len(other):
         return Fitted(reference, test, mask, labels, [])

@@ -36,12 +36,9 @@ class Order(NamedTuple):
 
 
 class Kept(Generic[T]):
-    """What a worker keeps for all tasks of a run.
+    """What a worker keeps for all tasks of a run, made from its facts.
 
-    Parameters
-    ----------
-    make : callable
-        Makes it from the facts of the run, whose `number` is its own.
+    Their `number` is the run's own.
     """
 
     MOST = 4

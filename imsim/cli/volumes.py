@@ -69,10 +69,7 @@ def placed(
 ) -> Placed:
     """Compare the geometry of two volumes, and of their mask and labels; images have none.
 
-    Raises
-    ------
-    ImageFileError
-        If their axes or their spacings differ, and no spacing is given.
+    If their axes or their spacings differ, and no spacing is given, that is an error.
     """
     notes: list[tuple[str, str]] = []
     if reference.ndim == 2:
