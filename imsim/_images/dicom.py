@@ -21,7 +21,7 @@ from imsim._images.dicom_pixels import (
 )
 from imsim._images.grids import of_dicom
 from imsim._images.packed import check_deflated
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, needing
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.space import Space
@@ -119,13 +119,9 @@ def _is_marked(path: str) -> bool:
 
 
 def _header(file: Any) -> Any:
-    try:
+    with needing("DICOM needs", "pydicom", "medical"):
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        raise ImageFileError(
-            "DICOM needs the package pydicom", "pip install 'imsim[medical]'"
-        ) from error
     check_deflated(file)
     try:
         header = dcmread(file, stop_before_pixels=True)

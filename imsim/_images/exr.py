@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim._images.alpha import composite
 from imsim._images.exr_header import opened
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed, needing
 from imsim._images.profiles import Profile
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -25,13 +25,9 @@ _SRGB = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 
 def open_exr(source: Source, layer: str | None, reading: Reading) -> Pages:
     """Open a file of one image, or of one layer of it, which is read on demand."""
-    try:
+    with needing("OpenEXR needs", "OpenEXR", "exr"):
         import Imath  # noqa: F401  (the library needs it, and says so only when it reads)
         from OpenEXR import InputFile
-    except ImportError as error:
-        raise ImageFileError(
-            "OpenEXR needs the package OpenEXR", "pip install 'imsim[exr]'"
-        ) from error
     with source.open() as stream:
         flags = int.from_bytes(stream.read(8)[4:], "little")
     if flags & (_DEEP | _SEVERAL_PARTS):

@@ -23,6 +23,7 @@ from imsim._images.pictures import (
     Pages,
     listed,
     native,
+    needing,
     said_of_no_data,
 )
 from imsim._images.reading import Reading
@@ -38,12 +39,8 @@ _STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")
 
 def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     """Open a file; the planes of one HDU are images."""
-    try:
+    with needing("FITS needs", "astropy", "astronomy"):
         from astropy.io import fits
-    except ImportError as error:
-        raise ImageFileError(
-            "FITS needs the package astropy", "pip install 'imsim[astronomy]'"
-        ) from error
     stream = source.open()
     size = stream.seek(0, 2)
     stream.seek(0)

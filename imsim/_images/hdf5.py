@@ -11,7 +11,7 @@ import numpy as np
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import Grid
 from imsim._images.hdf5_chunks import Stored
-from imsim._images.pictures import ImageFileError, Pages, listed
+from imsim._images.pictures import ImageFileError, Pages, listed, needing
 from imsim._images.reading import Reading
 from imsim._images.sliced import (
     NO_DATA,
@@ -56,10 +56,8 @@ def has_user_block(source: Source) -> bool:
 
 def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
     """Open a file, and the dataset of that name, or the only one of two or more axes."""
-    try:
+    with needing("HDF5 needs", "h5py", "hdf5"):
         import h5py
-    except ImportError as error:
-        raise ImageFileError("HDF5 needs the package h5py", "pip install 'imsim[hdf5]'") from error
     file = h5py.File(source.path if source.content is None else source.open(), "r")
     try:
         dataset, notes = _chosen(file, name)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from imsim._images.georeference import NO_DATA, Georeference
-from imsim._images.pictures import Array, ImageFileError
+from imsim._images.pictures import Array, needing
 from imsim._images.png import SIGNATURE
 from imsim._images.zarr_nodes import node_at
 
@@ -160,12 +160,8 @@ def tiff_rows(
 @contextmanager
 def zarr_rows(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Any]:
     """Yield a Zarr array, NaN where nothing is written."""
-    try:
+    with needing("maps as Zarr need", "zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise ImageFileError(
-            "maps as Zarr need the package zarr", "pip install 'imsim[zarr]'"
-        ) from error
     names = ("z", "y", "x")[-len(shape) :]
     chunks = tuple(min(length, _CHUNK) for length in shape[-2:])
     yield zarr.create_array(

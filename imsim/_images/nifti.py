@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.packed import GZIP_SIGNATURE, beginning, named_as_damage
-from imsim._images.pictures import Contents, ImageFileError, Pages, native
+from imsim._images.pictures import Contents, ImageFileError, Pages, native, needing
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.space import SAME_SPACING, Space, rounded
@@ -97,13 +97,9 @@ def _word(start: bytes) -> str:
 
 def _header(source: Source) -> tuple[Any, list[str]]:
     """Return the header as nibabel reads it, and what it says about that."""
-    try:
+    with needing("NIfTI needs", "nibabel", "medical"):
         from nibabel.nifti1 import Nifti1Header
         from nibabel.nifti2 import Nifti2Header
-    except ImportError as error:
-        raise ImageFileError(
-            "NIfTI needs the package nibabel", "pip install 'imsim[medical]'"
-        ) from error
     start = beginning(source, HEADER_BYTES)
     if "i" in _word(start):
         raise ImageFileError(

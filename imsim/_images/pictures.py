@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,16 @@ class ImageFileError(ImsimError):
         super().__init__(message if image is None else f"{name}: {message}", remedy)
         self.image = image
         self.reason = message if remedy is None else f"{message}; {remedy}"
+
+
+@contextmanager
+def needing(what: str, package: str, extra: str) -> Iterator[None]:
+    """Say which package is missing, where it is imported, and what to install."""
+    try:
+        yield
+    except ImportError as error:
+        remedy = f"pip install 'imsim[{extra}]'"
+        raise ImageFileError(f"{what} the package {package}", remedy) from error
 
 
 class Contents(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.georeference import Georeference, of_attributes
-from imsim._images.pictures import ImageFileError, Pages
+from imsim._images.pictures import ImageFileError, Pages, needing
 from imsim._images.reading import Reading
 from imsim._images.sliced import NO_DATA, image_axes, no_data_of, number_of, pages_of
 from imsim._images.zarr_nodes import (
@@ -58,10 +58,8 @@ def open_zarr(path: str, reading: Reading) -> Pages:
 
 
 def _opened(node: Node) -> Any:
-    try:
+    with needing("Zarr needs", "zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise ImageFileError("Zarr needs the package zarr", "pip install 'imsim[zarr]'") from error
     return zarr.open_array(node.path, mode="r")
 
 
