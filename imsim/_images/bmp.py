@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.metadata import Profile, profile_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
-from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 

@@ -19,11 +19,10 @@ from imsim._images.dicom_pixels import (
     kind_of,
     padding,
 )
-from imsim._images.grids import of_dicom
-from imsim._images.packed import check_deflated
+from imsim._images.metadata import of_dicom
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, needing
 from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.source import Source, check_deflated
 from imsim._images.space import Space
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 

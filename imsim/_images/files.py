@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imsim._images import dicom
-from imsim._images.apng import open_apng
+from imsim._images.animation import SIGNATURES as GIF_SIGNATURES
+from imsim._images.animation import open_apng, open_gif
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
 from imsim._images.bmp import open_bmp
 from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
@@ -18,8 +19,6 @@ from imsim._images.exr import open_exr
 from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
 from imsim._images.fits import open_fits
 from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
-from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
-from imsim._images.gif import open_gif
 from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
 from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
 from imsim._images.hdf5 import has_user_block, open_hdf5
@@ -27,13 +26,12 @@ from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
 from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
 from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
-from imsim._images.packed import GZIP_SIGNATURE, beginning, unpacked
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import is_animated, open_png
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
-from imsim._images.source import Source, find
+from imsim._images.source import GZIP_SIGNATURE, Source, beginning, find, unpacked
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
-from imsim._images.grids import of_fits
+from imsim._images.metadata import of_fits
 from imsim._images.pictures import (
     Array,
     Contents,

@@ -6,11 +6,11 @@ import os
 from itertools import product
 from typing import NamedTuple
 
+from imsim._images.animation import SIGNATURES as GIF_SIGNATURES
 from imsim._images.arrays import NPY_SIGNATURE
 from imsim._images.dicom import SIGNATURE as DICOM_SIGNATURE
 from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
 from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
-from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.source import is_regular

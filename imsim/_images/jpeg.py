@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.metadata import Profile, profile_of
 from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
     Array,
@@ -20,7 +21,6 @@ from imsim._images.pictures import (
     ImageFileError,
     Pages,
 )
-from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 

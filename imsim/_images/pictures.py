@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.georeference import Georeference
-from imsim._images.grids import Grid
-from imsim._images.profiles import Profile
+from imsim._images.metadata import Grid, Profile
 from imsim._images.space import Space
 from imsim.errors import ImsimError
 

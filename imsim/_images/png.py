@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.metadata import Profile, profile_of
 from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import (
     Array,
@@ -19,7 +20,6 @@ from imsim._images.pictures import (
     ImageFileError,
     Pages,
 )
-from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from imsim._images.arrays import Axes
 from imsim._images.georeference import Georeference
-from imsim._images.grids import Grid
+from imsim._images.metadata import Grid
 from imsim._images.pictures import (
     AS_STORED,
     Array,

@@ -10,6 +10,7 @@ import numpy as np
 
 from imsim._images.alpha import composite
 from imsim._images.georeference import NO_DATA, TAGS, of_tags
+from imsim._images.metadata import Profile, profile_of
 from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
     AS_STORED,
@@ -21,10 +22,9 @@ from imsim._images.pictures import (
     said_of_no_data,
     where_equal,
 )
-from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import WITH_PREDICTOR, check_chunks, most_bytes
+from imsim._images.tiff_checks import WITH_PREDICTOR, check_chunks, most_bytes
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

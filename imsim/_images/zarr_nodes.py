@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.grids import Grid, of_ome_zarr
+from imsim._images.metadata import Grid, of_ome_zarr
 from imsim._images.pictures import OBJECTS, ImageFileError, listed
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")

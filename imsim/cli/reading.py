@@ -12,13 +12,12 @@ from imsim._images import (
     ImageFileError,
     Picture,
     as_mask,
-    grids,
     sized,
     widened,
     without_index,
 )
+from imsim._images.metadata import grid_difference, profile_difference
 from imsim._images.pictures import packed
-from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 from imsim.tables import number as written
@@ -124,9 +123,9 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
             "unpack both: save the values as floats",
         )
     reference, test = widened(reference, test)
-    if said := difference(reference.profile, test.profile):
+    if said := profile_difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
-    if said := grids.difference(reference.grid, test.grid):
+    if said := grid_difference(reference.grid, test.grid):
         test = test._replace(notes=(*test.notes, f"{said}; they are compared one by one"))
     if reference.unit and test.unit and reference.unit != test.unit:
         said = _UNITS.format(test.unit, reference.unit)
