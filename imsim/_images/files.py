@@ -97,7 +97,7 @@ class ImageFile:
         if isinstance(found.pixels, Raster):
             found.pixels.guards.insert(0, self._unchanged)
             found.pixels.guards.insert(0, lambda: _naming(label))
-        return Picture(label, *found)
+        return Picture(*found[:-1], path=label)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import tempfile
 import threading
 import zlib
@@ -16,7 +15,7 @@ import numpy as np
 
 from imsim._images.georeference import NO_DATA, Georeference
 from imsim._images.pictures import Array, needing
-from imsim._images.png import SIGNATURE
+from imsim._images.png import PALETTE, SIGNATURE, ImageHeader, chunk
 from imsim._images.zarr_nodes import node_at
 
 _CHUNK = 512
@@ -83,9 +82,9 @@ class PictureRows:
     def pack(self, stream: BinaryIO, palette: Array) -> None:
         """Write the picture; the palette has at most 256 colours, shape (colours, 3)."""
         height, width = self.shape
-        stream.write(SIGNATURE)
-        _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
-        _chunk(stream, b"PLTE", palette.astype(np.uint8).tobytes())
+        header = ImageHeader(width, height, 8, PALETTE, False).content
+        stream.write(SIGNATURE + chunk(b"IHDR", header))
+        stream.write(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
         packed = zlib.compressobj(3)
         together = max(1, _PACKED // width)
         self._stream.seek(0)
@@ -95,16 +94,9 @@ class PictureRows:
             # Each row begins with the number of its filter, none.
             lines = np.zeros((len(rows), width + 1), np.uint8)
             lines[:, 1:] = rows
-            more = packed.compress(lines.data)
-            if more:
-                _chunk(stream, b"IDAT", more)
-        _chunk(stream, b"IDAT", packed.flush())
-        _chunk(stream, b"IEND", b"")
-
-
-def _chunk(stream: BinaryIO, kind: bytes, content: bytes) -> None:
-    check = zlib.crc32(kind + content)
-    stream.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
+            if more := packed.compress(lines.data):
+                stream.write(chunk(b"IDAT", more))
+        stream.write(chunk(b"IDAT", packed.flush()) + chunk(b"IEND", b""))
 
 
 def _rows_of(key: Any, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int]]:

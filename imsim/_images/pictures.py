@@ -59,40 +59,8 @@ def needing(what: str, package: str, extra: str) -> Iterator[None]:
 
 
 class Contents(NamedTuple):
-    """The pixels of one image, with notes, before the image has a name."""
-
-    pixels: Array
-    notes: tuple[str, ...] = ()
-    valid: Array | None = None
-    transparent: bool = False
-    turned: str = ""
-    ndim: int = 2
-    space: Space | None = None
-    place: Georeference | None = None
-    profile: Profile | None = None
-    from_bottom: bool = False
-    unit: str = ""
-    packing: tuple[float, ...] = AS_STORED
-    grid: Grid | None = None
-
-
-class Pages(NamedTuple):
-    """The images of an open file."""
-
-    number: int
-    read: Callable[[int], Contents]
-    close: Callable[[], None] = lambda: None
-    further: int = 0
-    """Number of pictures after these, which are read only by their index."""
-    counting: tuple[int, ...] = ()
-    """Lengths of the axes that count images, if there are several."""
-
-
-class Picture(NamedTuple):
     """The pixels of one image, or of one volume."""
 
-    path: str
-    """The file as the caller named it, with the index of the image if there are several."""
     pixels: Array
     """Shape (height, width) or (height, width, channels), in the file's own type. The depth of a
     volume goes before the height. A `Raster` stays on the disk, and its slices are read."""
@@ -121,6 +89,24 @@ class Picture(NamedTuple):
     numbers for each channel, if these differ."""
     grid: Grid | None = None
     """What the file tells of the size of its pixels and where they lie."""
+    path: str = ""
+    """The file as the caller named it, with the index of the image if there are several."""
+
+
+class Pages(NamedTuple):
+    """The images of an open file."""
+
+    number: int
+    read: Callable[[int], Contents]
+    close: Callable[[], None] = lambda: None
+    further: int = 0
+    """Number of pictures after these, which are read only by their index."""
+    counting: tuple[int, ...] = ()
+    """Lengths of the axes that count images, if there are several."""
+
+
+class Picture(Contents):
+    """The contents of an image that has a path."""
 
     @property
     def sides(self) -> tuple[int, ...]:

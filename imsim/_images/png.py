@@ -24,15 +24,15 @@ from imsim._images.reading import Reading
 from imsim._images.source import Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+_GREY, _RGB, PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _DEPTHS = {
     _GREY: (1, 2, 4, 8, 16),
     _RGB: (8, 16),
-    _PALETTE: (1, 2, 4, 8),
+    PALETTE: (1, 2, 4, 8),
     _GREY_ALPHA: (8, 16),
     _RGBA: (8, 16),
 }
-_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
+_SAMPLES = {_GREY: 1, _RGB: 3, PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 # The seven passes of an interlaced image: first column and row, and steps between columns and rows.
 _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
@@ -176,13 +176,13 @@ def decoded(
     reading.check_size(
         (header.height, header.width),
         itemsize,
-        4 if header.colour == _PALETTE else _SAMPLES[header.colour],
+        4 if header.colour == PALETTE else _SAMPLES[header.colour],
     )
     _check_data(header, data)
     # Metadata are left out: they may be damaged, or exceed Pillow's limits.
-    palette = [_chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
-    pixels = (_chunk(b"IDAT", body) for body in data)
-    ends = _chunk(b"IHDR", header.content), _chunk(b"IEND", b"")
+    palette = [chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
+    pixels = (chunk(b"IDAT", body) for body in data)
+    ends = chunk(b"IHDR", header.content), chunk(b"IEND", b"")
     plain = b"".join((SIGNATURE, ends[0], *palette, *pixels, ends[1]))
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
     return _coloured(samples, header, found, reading)
@@ -300,7 +300,8 @@ def _inflated(stream: zlib._Decompress, data: Body) -> int:
         raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
 
 
-def _chunk(kind: bytes, body: Body) -> bytes:
+def chunk(kind: bytes, body: Body) -> bytes:
+    """Return a chunk as it is stored."""
     check = zlib.crc32(body, zlib.crc32(kind))
     return b"".join((len(body).to_bytes(4, "big"), kind, body, check.to_bytes(4, "big")))
 
@@ -342,7 +343,7 @@ def _coloured(
             raise ImageFileError("damaged: it has an alpha channel and a transparent colour")
         colours, alpha = samples[..., :-1], samples[..., -1]
         colours = colours[..., 0] if header.colour == _GREY_ALPHA else colours
-    elif header.colour == _PALETTE:
+    elif header.colour == PALETTE:
         palette = np.frombuffer(found.get(b"PLTE", b""), np.uint8)
         if not 0 < palette.size <= 3 * 2**header.depth or palette.size % 3:
             raise ImageFileError(f"damaged: its palette has {palette.size} bytes")

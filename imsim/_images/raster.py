@@ -206,7 +206,7 @@ def mask_on_disk(picture: Picture) -> Raster:
     used: list[Array] = []
 
     def read(part: Contents) -> Contents:
-        piece = Picture(picture.path, part.pixels, valid=part.valid, transparent=part.transparent)
+        piece = Picture(*part[:-1], path=picture.path)
         mask = as_mask(piece)
         first = piece.samples[(piece.samples != 0).any(axis=-1)][:1]
         if used and (first != used[0]).any():

@@ -168,9 +168,8 @@ def _images(
     else:
         aside = _left_aside(links)
     if reading.level:
-        return _at_level(tiff, reading.level, source, reading)
-    images: list[Image] = []
-    counting: list[tuple[int, ...]] = []
+        images, counting = _at_level(tiff, reading.level, source, reading)
+        return images, (), counting
     if described and (said := _beyond(tiff, len(plain))):
         # OME names each page that it describes; others count, and may count in vain.
         described = tiff.is_ome
@@ -179,15 +178,9 @@ def _images(
         aside += _other_type(tiff)
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
-        for series in tiff.series:
-            first = series.keyframe
-            if len(plain) == len(links) or not (first.is_reduced or first.is_mask):
-                found, lengths = _of_series(tiff, series, source, reading)
-                images += found
-                counting.append(lengths)
-        lengths = counting[0] if len(counting) == 1 else (len(counting), len(images))
-        return images, aside, lengths
-
+        every = len(plain) == len(links)
+        images, counting = _at_level(tiff, 0, source, reading, every=every)
+        return images, aside, counting
     if reading.channel_axis is not None and len(plain) > 1 and _page(tiff, plain[0]).axes == "YX":
         axes = axes_of((len(plain), *_page(tiff, plain[0]).shape), reading)
         read = _reader(axes, lambda i, n: open_page(_page(tiff, plain[i]), source, reading, n))
@@ -198,13 +191,16 @@ def _images(
 
 
 def _at_level(
-    tiff: TiffFile, level: int, source: Source, reading: Reading
-) -> tuple[list[Image], tuple[str, ...], tuple[int, ...]]:
-    """Return the images of a level of the pyramids of a file, as `_images` does of the finest."""
+    tiff: TiffFile, level: int, source: Source, reading: Reading, *, every: bool = False
+) -> tuple[list[Image], tuple[int, ...]]:
+    """Return the images of a level of the pyramids of a file, and what counts them.
+
+    Pages that are no images of their own are there if `every` one is.
+    """
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
     for series in tiff.series:
-        if series.keyframe.is_reduced or series.keyframe.is_mask:
+        if not every and (series.keyframe.is_reduced or series.keyframe.is_mask):
             continue
         number = len(series.levels)
         if level >= number:
@@ -213,7 +209,7 @@ def _at_level(
         found, lengths = _of_series(tiff, series.levels[level], source, reading)
         images += found
         counting.append(lengths)
-    return images, (), counting[0] if len(counting) == 1 else (len(counting), len(images))
+    return images, counting[0] if len(counting) == 1 else (len(counting), len(images))
 
 
 def _beyond(tiff: TiffFile, pages: int) -> str:
