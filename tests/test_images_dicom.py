@@ -27,7 +27,7 @@ from medical_files import (
 from PIL import Image
 
 from imsim._images import ImageFileError, Reading, is_series
-from imsim._images.space import way_of
+from imsim._images.places import way_of
 
 pydicom = pytest.importorskip(
     "pydicom", reason="pydicom is not installed: pip install 'imsim[medical]'"

@@ -13,7 +13,7 @@ from PIL import Image
 
 import imsim
 from imsim import pages
-from imsim.pages import cuts, volume, voxels
+from imsim.pages import volume, voxels
 
 RNG = np.random.default_rng(8)
 A = RNG.integers(90, 110, (12, 15, 18)).astype(np.uint8)
@@ -165,8 +165,8 @@ def test_blocks_by_brute_force(step):
 
 
 def test_a_page_keeps_its_size_and_says_how(monkeypatch):
-    monkeypatch.setattr(cuts, "CUT_BYTES", 6000)
-    monkeypatch.setattr(cuts, "COPY_BYTES", 6000)
+    monkeypatch.setattr(voxels, "CUT_BYTES", 6000)
+    monkeypatch.setattr(voxels, "COPY_BYTES", 6000)
     shape = (16, 40, 44)
     a, b = (RNG.integers(0, 256, shape).astype(np.uint8) for _ in range(2))
     html = pages.volume_report(a, b, spacing=(2, 1, 1))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim._images.alpha import composite
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.png import (
     ANIMATION,
@@ -28,6 +27,7 @@ from imsim._images.png import (
     open_png,
 )
 from imsim._images.reading import Reading
+from imsim._images.shown import composite
 from imsim._images.source import Source
 
 COMPOSED = "its frame is laid over those before it, as viewers show it"

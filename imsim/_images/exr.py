@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from imsim._images.alpha import composite
 from imsim._images.metadata import Profile
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed, needing
 from imsim._images.reading import Reading
+from imsim._images.shown import composite
 from imsim._images.source import Source
 
 _NEEDED = {

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
     Array,
     Contents,
@@ -22,6 +21,7 @@ from imsim._images.pictures import (
     Pages,
 )
 from imsim._images.reading import Reading
+from imsim._images.shown import ORIENTATION, oriented
 from imsim._images.source import Source
 
 SIGNATURE = b"\xff\xd8\xff"

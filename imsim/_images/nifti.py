@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from imsim._images.pictures import Contents, ImageFileError, Pages, native, needing
+from imsim._images.places import SAME_SPACING, Space, rounded
 from imsim._images.reading import Reading
 from imsim._images.source import GZIP_SIGNATURE, Source, beginning, named_as_damage
-from imsim._images.space import SAME_SPACING, Space, rounded
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 
 SIGNATURES = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")

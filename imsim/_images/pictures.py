@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.georeference import Georeference
 from imsim._images.metadata import Grid, Profile
-from imsim._images.space import Space
+from imsim._images.places import Georeference, Space
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]

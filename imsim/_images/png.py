@@ -11,9 +11,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from imsim._images.alpha import composite
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import (
     Array,
     Contents,
@@ -21,6 +19,7 @@ from imsim._images.pictures import (
     Pages,
 )
 from imsim._images.reading import Reading
+from imsim._images.shown import composite, of_exif, oriented
 from imsim._images.source import Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

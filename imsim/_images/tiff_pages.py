@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images.alpha import composite
-from imsim._images.georeference import NO_DATA, TAGS, of_tags
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
     AS_STORED,
     Array,
@@ -22,7 +19,9 @@ from imsim._images.pictures import (
     said_of_no_data,
     where_equal,
 )
+from imsim._images.places import NO_DATA, TAGS, of_tags
 from imsim._images.reading import Reading
+from imsim._images.shown import ORIENTATION, composite, oriented
 from imsim._images.source import Source
 from imsim._images.tiff_checks import WITH_PREDICTOR, check_chunks, most_bytes
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.alpha import composite
 from imsim._images.codestreams import check_avif, check_webp
 from imsim._images.metadata import profile_of
-from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
+from imsim._images.shown import composite, of_exif, oriented
 from imsim._images.source import Source
 
 _CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imsim._images import ImageFileError, Picture
-from imsim._images.georeference import difference
+from imsim._images.places import difference
 
 
 def check_places(

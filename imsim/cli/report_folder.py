@@ -25,9 +25,8 @@ from imsim.cli.report_pages import INDEX, PAGES, ReportPages
 from imsim.cli.report_pair import NOT_SCORED, Rules, shown
 from imsim.errors import ImsimError, OptionError, unforeseen
 from imsim.pages import Entry, folder_report, readable
-from imsim.pages.folder import Status
+from imsim.pages.folder import Status, Thumbnail, thumbnails
 from imsim.pages.layers import ImagePair
-from imsim.pages.thumbs import Thumbnail, thumbnails
 from imsim.validation import usual_data_range
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 import imsim
 from imsim._images import Array, Picture, widened
-from imsim._images.alpha import TRANSPARENT
 from imsim._images.pictures import said_of_no_data
 from imsim._images.raster import Raster, is_raster, spans
+from imsim._images.shown import TRANSPARENT
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count

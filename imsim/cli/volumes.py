@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from imsim._images import ImageFileError, Picture
-from imsim._images.space import Space, same_spacing, shift, turned_axes
+from imsim._images.places import Space, same_spacing, shift, turned_axes
 from imsim.errors import OptionError
 
 Spacing = tuple[float, float, float]

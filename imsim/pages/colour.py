@@ -21,8 +21,8 @@ MAP_SCALES: tuple[MapScale, ...] = ("fixed", "auto")
 
 MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
-_LEVEL = 4
-"""Level of zlib in PNG, see `imsim.pages.numbers.LEVEL`."""
+LEVEL = 4
+"""Level of zlib: it takes half the time of the usual 6, and 2 % more bytes."""
 _FEW = 2**14
 """Pixels of a picture from which on a table of all colours is faster than a search."""
 BROKEN = (214, 0, 147)
@@ -277,7 +277,7 @@ def png(pixels: Array) -> bytes:
             "expected uint8 of shape (height, width) or (height, width, 3), as colour_map returns",
         )
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG", compress_level=_LEVEL)
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=LEVEL)
     return content.getvalue()
 
 
@@ -301,7 +301,7 @@ def small_png(pixels: Array) -> bytes:
     picture = Image.fromarray(steps)
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)
+    picture.save(content, format="PNG", optimize=False, compress_level=LEVEL)
     return content.getvalue()
 
 

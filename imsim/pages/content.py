@@ -1,19 +1,99 @@
-"""The pictures and numbers of a page, as many as keep it within `MOST_BYTES`."""
+"""The pictures and numbers of a page, packed: as many as keep it within `MOST_BYTES`."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from imsim.finite import broken_pixels
-from imsim.pages import blocks, numbers
-from imsim.pages.colour import MISSING, colour_list, small_png
+from imsim.pages import blocks
+from imsim.pages.colour import LEVEL, MISSING, colour_list, small_png
 from imsim.pages.layers import ImagePair, Layer, differing, overview_step
 from imsim.typing import Array
+
+Made = TypeVar("Made")
+NUMBER_BITS = 12
+"""Bits of the mantissa that are kept for values of blocks, of which the page shows 4 digits."""
+
+
+def text_size(content: int) -> int:
+    """Return how many characters of base64 so many bytes take."""
+    return (content + 2) // 3 * 4
+
+
+def plain(image: Array, other: Array) -> Array:
+    """Convert an image to the type common to both images, and to one that JavaScript has."""
+    dtype = np.result_type(image, other)
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    elif dtype.kind == "f":
+        dtype = np.dtype(np.float32 if dtype.itemsize <= 4 else np.float64)
+    return image.astype(dtype)
+
+
+def rounded(values: Array) -> Array:
+    """Keep the leading bits of float32, which compress better."""
+    last = np.uint32(1 << (23 - NUMBER_BITS))
+    words = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    up = np.where(np.isfinite(values), last >> 1, np.uint32(0))  # an infinity must not become NaN
+    return ((words + up) & ~(last - np.uint32(1))).view(np.float32)
+
+
+def packed(image: Array, like: Array | None = None) -> str:
+    """Pack an image without loss: `packed.js` has the way back.
+
+    Numbers are read as unsigned words. With `like`, the difference from its words is stored;
+    without it, the difference from the channel before and from the pixel to the left. Bytes of
+    equal weight stand together, which compresses well.
+
+    The image, (rows, columns, channels), has a type that `plain` returns, and so has `like`. The
+    result is deflated, in base64.
+    """
+    words = _words(image)
+    if like is not None:
+        left = words - _words(like)
+    else:
+        stride = words.shape[-1] // image.shape[-1]
+        left = words.copy()
+        left[..., stride:] -= words[..., :-stride]
+        left[:, 1:] -= left[:, :-1].copy()
+    planes = np.moveaxis(left, -1, 0)[..., None].view(np.uint8)
+    return deflated(np.moveaxis(planes, -1, 1))
+
+
+def deflated(values: Array) -> str:
+    """Return bytes in base64 of their zlib stream."""
+    return base64.b64encode(zlib.compress(values.tobytes(), LEVEL)).decode("ascii")
+
+
+def _words(image: Array) -> Array:
+    little = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<"))
+    return little.view(f"<u{min(image.dtype.itemsize, 4)}")
+
+
+def finest(
+    make: Callable[[int], tuple[Made | None, int]], budget: int, first: int, last: int
+) -> tuple[int, Made | None]:
+    """Find the smallest blocks whose content fits; return their side, and the content.
+
+    ``make(side)`` returns the content and its size. It may stop early, and return None, once the
+    size is beyond the budget. Sides from `first` to `last` are tried, and the last one is taken if
+    none fits.
+    """
+    side = first
+    while True:
+        content, size = make(side)
+        if size <= budget or side >= last:
+            return side, content
+        side = min(max(side + 1, int(side * (size / max(budget, 1)) ** 0.5)), last)
+
 
 MOST_BYTES = 8_000_000
 """Largest size of a page."""
@@ -52,16 +132,16 @@ def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
     """Choose the finest blocks that keep the page within its size."""
     first = overview_step(pair.height, pair.width)
     overviews = [small_png(layer.draw(first)) for layer in layers]
-    seen = sum(numbers.text_size(len(png)) for png in overviews)
+    seen = sum(text_size(len(png)) for png in overviews)
     room = MOST_BYTES - FRAME_BYTES - seen
     whole = max(pair.height, pair.width)
     few = math.ceil(math.sqrt(pair.height * pair.width / MOST_PIXELS))
-    pixel_side, pixels = numbers.finest(
+    pixel_side, pixels = finest(
         lambda side: _pixels(pair, layers, side), room - MAP_BYTES, few, whole
     )
     room -= len(json.dumps(pixels))
     budget = room * 2 // 5
-    map_side, maps = numbers.finest(lambda side: _maps(layers, side, budget), budget, few, whole)
+    map_side, maps = finest(lambda side: _maps(layers, side, budget), budget, few, whole)
     room -= len(json.dumps(maps))
     coarse = max(first)
     # What the page has all numbers of, it draws itself.
@@ -69,9 +149,7 @@ def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
     own = [layer for layer in layers if drawn and (layer.map is None or map_side == 1)]
     others = layers[len(own) :]  # maps come last
     hopeful = min(max(1, int(coarse * math.sqrt(seen / max(room, 1))) - 1), coarse)
-    detail_side, details = numbers.finest(
-        lambda side: _details(others, side, room), room, hopeful, coarse
-    )
+    detail_side, details = finest(lambda side: _details(others, side, room), room, hopeful, coarse)
     data = {
         "width": pair.width,
         "height": pair.height,
@@ -119,7 +197,7 @@ def _details(layers: list[Layer], side: int, room: int) -> tuple[list[bytes] | N
     size = 0
     for layer in layers:
         pictures.append(small_png(layer.draw((side, side))))
-        size += numbers.text_size(len(pictures[-1]))
+        size += text_size(len(pictures[-1]))
         if size > room:
             return None, size
     return pictures, size
@@ -128,13 +206,13 @@ def _details(layers: list[Layer], side: int, room: int) -> tuple[list[bytes] | N
 def _pixels(pair: ImagePair, layers: list[Layer], side: int) -> tuple[dict[str, Any] | None, int]:
     """Keep of each block the pixel that differs most."""
     step = (side, side)
-    reference = numbers.plain(pair.reference, pair.test)
-    test = numbers.plain(pair.test, pair.reference)
+    reference = plain(pair.reference, pair.test)
+    test = plain(pair.test, pair.reference)
     content: dict[str, Any] = {"side": side, "dtype": reference.dtype.name}
     if side > 1:
         row, column = differing(pair, step)
         place = row % side * side + column % side
-        content["place"] = numbers.packed(place.astype(np.uint32)[..., None])
+        content["place"] = packed(place.astype(np.uint32)[..., None])
         at = sorted({layer.worst for layer in layers if layer.worst is not None})
         rows, columns = (np.array([place[i] for place in at], dtype=int)[None] for i in (0, 1))
         content["links"] = {
@@ -143,13 +221,13 @@ def _pixels(pair: ImagePair, layers: list[Layer], side: int) -> tuple[dict[str, 
         }
         reference, test = reference[row, column], test[row, column]
     used = blocks.inside(pair.mask, step)
-    content["mask"] = numbers.deflated(np.packbits(used, bitorder="little"))
+    content["mask"] = deflated(np.packbits(used, bitorder="little"))
     content.update(_packed(reference, test))
     return content, len(json.dumps(content))
 
 
 def _packed(reference: Array, test: Array) -> dict[str, str]:
-    return {"reference": numbers.packed(reference), "test": numbers.packed(test, reference)}
+    return {"reference": packed(reference), "test": packed(test, reference)}
 
 
 def _maps(layers: list[Layer], side: int, budget: int) -> tuple[dict[str, Any] | None, int]:
@@ -160,7 +238,7 @@ def _maps(layers: list[Layer], side: int, budget: int) -> tuple[dict[str, Any] |
     size = 0
     for name, (local, dissimilarity) in maps.items():
         kept = local[blocks.worst(dissimilarity, step)].astype(np.float32)
-        values[name] = numbers.packed((kept if side == 1 else numbers.rounded(kept))[..., None])
+        values[name] = packed((kept if side == 1 else rounded(kept))[..., None])
         size += len(values[name])
         if size > budget and len(values) < len(maps):
             return None, size * len(maps) // len(values)  # an estimate: the others take as much

@@ -9,7 +9,7 @@ import numpy as np
 from imsim import METRICS
 from imsim.pages.content import Content
 from imsim.pages.layers import ImagePair, Layer, overview_step
-from imsim.pages.text import number, share
+from imsim.pages.page import number, share
 from imsim.typing import Array
 
 THIN = 4

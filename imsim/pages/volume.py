@@ -11,13 +11,11 @@ from imsim import Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
-from imsim.pages.cuts import Cuts, cuts_of
 from imsim.pages.layers import pixels_of
 from imsim.pages.notes import SCALES, answer, channel_notes, kinds
-from imsim.pages.page import Html, asset, page, picture, tag
+from imsim.pages.page import Html, asset, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
-from imsim.pages.text import number, share
-from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
+from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
