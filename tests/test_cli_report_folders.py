@@ -309,7 +309,7 @@ def test_folders_without_any_pair_are_shown(empty_directory, capsys):
 
 def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("imsim.cli.report_folder.folder_report", lambda *_, **__: 1 / 0)
+        patch.setattr("imsim.cli.report.folder_report", lambda *_, **__: 1 / 0)
         report(status=2)
     assert "was interrupted" in Path("report/index.html").read_text(encoding="utf-8")
     report(status=2)
@@ -323,7 +323,7 @@ def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
         return {}
 
     save("actual/worse.png", np.full_like(GREY, 77))
-    monkeypatch.setattr("imsim.cli.report_folder.thumbnails", thumbnails)
+    monkeypatch.setattr("imsim.cli.report.thumbnails", thumbnails)
     report(status=2)
     found = rows()
     assert "could not be shown" in found["worse.png"]["why"]

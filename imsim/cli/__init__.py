@@ -16,12 +16,10 @@ from imsim._version import __version__
 from imsim.cli.accept import add_accept
 from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
-from imsim.cli.compile import add_compile
-from imsim.cli.completion import add_completion
-from imsim.cli.list import add_list
 from imsim.cli.messages import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
 from imsim.cli.report import add_report
+from imsim.cli.tools import add_compile, add_completion, add_list
 from imsim.errors import ImsimError, unforeseen
 from imsim.notice import heard_by
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import imsim
 from imsim._images import Array, is_regular, without_index
-from imsim.cli.folders import Folder, composed
+from imsim.cli.pairing import Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Box = tuple[int, int, int, int]

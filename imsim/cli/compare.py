@@ -11,31 +11,37 @@ from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading, file_of
-from imsim.cli.aligning import add_aligning, max_shift_of
-from imsim.cli.ci import Junit, Listener, add_ci, annotate, check_junit
+from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes, max_shift_of
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
-from imsim.cli.jobs import Job, Jobs
-from imsim.cli.judging import add_judging, judged_by
+from imsim.cli.jobs import Job, Jobs, left, owners_of_maps
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import (
+    add_judging,
+    judged_by,
     named_ones,
     parse_options,
 )
 from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
-from imsim.cli.outcome import Outcome, by_reason
+from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
 from imsim.cli.outputs import check_maps, check_output, output_format
 from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
-from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, parted
-from imsim.cli.remaining import left, owners_of_maps
-from imsim.cli.results import finish, record_of, score_options, writer_of
+from imsim.cli.places import VOLUMES_HELP, add_volumes, check_volumes
+from imsim.cli.results import (
+    LABELS_HELP,
+    add_labels,
+    check_labels,
+    finish,
+    parted,
+    record_of,
+    score_options,
+    writer_of,
+)
 from imsim.cli.rows import Writer, another_run, changed_since, same_score
 from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
-from imsim.cli.sizes import SIZES_HELP, add_sizes
-from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 from imsim._images import Reading, without_index
 from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of
-from imsim.cli.jobs import Jobs
+from imsim.cli.jobs import Jobs, clash_with, contested_stems, left
 from imsim.cli.messages import say
 from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing
-from imsim.cli.remaining import clash_with, contested_stems, left
 from imsim.cli.tasks import Kept, Order
 
 

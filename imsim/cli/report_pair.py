@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, widened
-from imsim.cli.aligning import aligned, moved_onto
+from imsim.cli.fitting import aligned, fitted, moved_onto
 from imsim.cli.jobs import Job
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
@@ -18,7 +18,6 @@ from imsim.cli.outcome import lacking
 from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
-from imsim.cli.sizes import fitted
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
 from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, silent, unforeseen

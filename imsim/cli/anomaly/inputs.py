@@ -23,8 +23,8 @@ from imsim._images import (
     read_picture,
     without_index,
 )
-from imsim.cli.folders import NO_IMAGE, Folder
 from imsim.cli.messages import Notes, progress, say
+from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
