@@ -245,29 +245,7 @@ def _ending_at_worst(scale: Scale, local: Array) -> Scale:
 
 
 def png(pixels: Array) -> bytes:
-    """Encode a picture as PNG.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3)
-        Grey, or red, green and blue.
-
-    Returns
-    -------
-    bytes
-        The content of a PNG file.
-
-    Raises
-    ------
-    ImsimError
-        If `pixels` is of another dtype or shape.
-
-    Examples
-    --------
-    >>> from imsim.pages import colour_map, png
-    >>> png(colour_map([[0.0, 1.0]], 0.0, 1.0))[1:4]
-    b'PNG'
-    """
+    """Encode a picture as PNG: grey, or red, green and blue, of uint8."""
     from PIL import Image
 
     pixels = np.ascontiguousarray(pixels)

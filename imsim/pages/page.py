@@ -19,24 +19,10 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 
 def readable(text: str) -> str:
-    r"""Escape characters that cannot be seen, or cannot be saved as UTF-8.
+    """Escape characters that cannot be seen, or cannot be saved as UTF-8.
 
-    Parameters
-    ----------
-    text : str
-        Such as the name of a file. Python keeps bytes that the encoding of the file system cannot
-        decode as surrogates; these are read as UTF-8 where possible.
-
-    Returns
-    -------
-    str
-        Without characters that only control others.
-
-    Examples
-    --------
-    >>> from imsim.pages import readable
-    >>> print(readable("caf\udcc3\udca9 \x1b.png"))
-    café \x1b.png
+    Python keeps bytes that the encoding of the file system cannot decode as surrogates; these are
+    read as UTF-8 where possible.
     """
     if text.isprintable():
         return text
@@ -57,23 +43,9 @@ def _unseen(character: str) -> bool:
 
 
 def quoted(word: str) -> str:
-    r"""Quote a word of a command line, which may be any name of a file, as a POSIX shell reads it.
+    """Quote a word of a command line, which may be any name of a file, as a POSIX shell reads it.
 
-    Parameters
-    ----------
-    word : str
-        Python keeps bytes that the encoding of the file system cannot decode as surrogates.
-
-    Returns
-    -------
-    str
-        Printable text. What cannot be seen is spelled by ``printf``.
-
-    Examples
-    --------
-    >>> from imsim.pages.page import quoted
-    >>> print(quoted("it's.png"), quoted("\udcff\n.png"))
-    'it'"'"'s.png' "$(printf %b '\0377\0012.png')"
+    What cannot be seen, also bytes that Python keeps as surrogates, is spelled by ``printf``.
     """
     if word.isprintable():
         return shlex.quote(word)
@@ -88,19 +60,6 @@ def quoted(word: str) -> str:
 def share(part: int, whole: int) -> str:
     """Write a share in per cent; 0% means none, and 100% means all.
 
-    Parameters
-    ----------
-    part, whole : int
-        Counts; `part` is at most `whole`.
-
-    Returns
-    -------
-    str
-        With one decimal; ``<0.1%`` and ``>99.9%`` near the ends.
-
-    Examples
-    --------
-    >>> from imsim.pages import share
     >>> share(1, 2_000_000), share(119_974, 120_000), share(1, 3), share(7, 7)
     ('<0.1%', '>99.9%', '33.3%', '100%')
     """
@@ -136,26 +95,11 @@ class Html(str):
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
-    """Write an element.
+    """Write an element; whatever is not `Html` among its children becomes text, escaped.
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"p"``.
-    *children : object
-        The content. Whatever is not `Html` becomes text, escaped.
-    **attributes : object
-        True writes the bare name; False and None leave the attribute out. A trailing underscore
-        of a name is dropped, others become hyphens.
+    Of attributes, True writes the bare name; False and None leave the attribute out. A trailing
+    underscore of a name is dropped, others become hyphens.
 
-    Returns
-    -------
-    Html
-        The element.
-
-    Examples
-    --------
-    >>> from imsim.pages import tag
     >>> print(tag("p", "1 < 2", tag("br"), class_="note"))
     <p class="note">1 &lt; 2<br></p>
     """
@@ -170,22 +114,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def picture(pixels: Array | bytes, alt: str, **attributes: object) -> Html:
-    """Write a picture that is part of the page.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3), or bytes
-        The pixels, or the content of a PNG file.
-    alt : str
-        What the picture shows, in words.
-    **attributes : object
-        As for `tag`.
-
-    Returns
-    -------
-    Html
-        An ``img`` element.
-    """
+    """Write a picture that is part of the page: pixels as for `png`, or content of a PNG file."""
     content = pixels if isinstance(pixels, bytes) else png(pixels)
     source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return tag("img", src=source, alt=alt, **attributes)
@@ -194,19 +123,7 @@ def picture(pixels: Array | bytes, alt: str, **attributes: object) -> Html:
 def table(head: list[object], rows: list[list[object]], caption: str = "") -> Html:
     """Write a table that scrolls on its own where it is wider than the window.
 
-    Parameters
-    ----------
-    head : list of object
-        The titles of the columns.
-    rows : list of list of object
-        The cells; numbers, written as text, are the caller's to format.
-    caption : str
-        A title; none if empty.
-
-    Returns
-    -------
-    Html
-        The first cell of each row is its heading.
+    Numbers, written as text, are the caller's to format. The first cell of each row is its heading.
     """
     titles = [tag("th", title, scope="col") for title in head]
     lines = [
@@ -228,30 +145,10 @@ def asset(name: str) -> str:
 
 
 def page(title: str, *body: object, script: str = "") -> str:
-    """Write a whole page.
+    """Write a whole page; `script` runs once the content is there.
 
     Its content security policy forbids every request, and every script but the given one: even the
     name of a file that escaped the escaping could do no harm.
-
-    Parameters
-    ----------
-    title : str
-        The title of the window.
-    *body : object
-        The content, as for `tag`.
-    script : str
-        JavaScript to run once the content is there.
-
-    Returns
-    -------
-    str
-        The HTML, to be saved as UTF-8.
-
-    Examples
-    --------
-    >>> from imsim.pages import page, tag
-    >>> page("Scores", tag("h1", "Scores"))[:15]
-    '<!doctype html>'
     """
     style = asset("page.css")
     policy = (
