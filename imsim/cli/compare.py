@@ -11,23 +11,18 @@ from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading, file_of
-from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes, max_shift_of
+from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
-from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
+from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs, left, owners_of_maps
 from imsim.cli.maps import add_maps, check_map_format, scales
-from imsim.cli.measures import (
-    add_judging,
-    judged_by,
-    named_ones,
-    parse_options,
-)
+from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
 from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
 from imsim.cli.outputs import check_maps, check_output, output_format
-from imsim.cli.pair_scoring import Result, Settings, scored
+from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.places import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.cli.results import (
@@ -41,7 +36,7 @@ from imsim.cli.results import (
     writer_of,
 )
 from imsim.cli.rows import Writer, another_run, changed_since, same_score
-from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
+from imsim.cli.scenes import SCENES_HELP, add_scenes
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError
@@ -169,26 +164,13 @@ def add_compare(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
-    metrics, limits, required = judged_by(arguments)
+    settings = settings_of(arguments)
+    metrics, limits = settings.metrics, settings.limits
     if arguments.labels and (counts := [name for name in metrics if name in COUNTS]):
         raise OptionError(
             f"--labels: has a row for each region, and {', '.join(counts)} are of whole images",
             "leave out these, or --labels",
         )
-    settings = Settings(
-        metrics,
-        bool(named_ones(arguments.metrics)),
-        DataRanges(arguments.data_range),
-        Ignored.of(arguments),
-        arguments.maps,
-        arguments.volume,
-        arguments.spacing,
-        on_disk_of(arguments),
-        arguments.on_size_mismatch,
-        arguments.tolerance or 0.0,
-        parse_options(arguments.option, metrics),
-        max_shift_of(arguments),
-    )
     if arguments.mask_missing == "whole" and arguments.mask is None:
         raise OptionError("--mask-missing whole: is for a folder of masks; add --mask DIR")
     check_map_format(arguments)
@@ -224,7 +206,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         writer = writer_of(arguments, metrics, limits, options, names)
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
-        outcome = Outcome(metrics, limits, required, listeners)
+        outcome = Outcome(settings, listeners)
         shared = (jobs.reference, jobs.mask, jobs.labels)
         outcome.start(found, [file for file in shared if file])
         is_whole = False
@@ -291,7 +273,7 @@ def _rows(
             else:
                 for one in parted(result):
                     if writer is not None:
-                        writer.row(record_of(one, outcome.limits, nested=nested))
+                        writer.row(record_of(one, settings.limits, nested=nested))
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)

@@ -14,8 +14,9 @@ from imsim._images import Reading, without_index
 from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of
 from imsim.cli.jobs import Jobs, clash_with, contested_stems, left
+from imsim.cli.measures import Settings
 from imsim.cli.messages import say
-from imsim.cli.pair_scoring import Result, Settings, scored
+from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.tasks import Kept, Order
 

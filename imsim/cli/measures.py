@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import imsim
+from imsim.cli.fitting import max_shift_of
+from imsim.cli.ignoring import Ignored
 from imsim.cli.messages import NOTED
-from imsim.cli.options import pixel_value
+from imsim.cli.options import DataRanges, pixel_value
+from imsim.cli.places import Spacing
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError, silent
+from imsim.pages.colour import MapScale
 from imsim.registry import METRICS
 from imsim.tables import number
 from imsim.validation import check_number
@@ -211,10 +216,68 @@ def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def judged_by(
-    arguments: argparse.Namespace, default: str | None = None
+class Settings(NamedTuple):
+    """What is the same for every pair."""
+
+    metrics: list[str]
+    """With the counts among them."""
+    limits: dict[str, float]
+    required: set[str]
+    """The metrics and counts that no pair may lack."""
+    named: bool
+    """Whether the metrics were asked for by name; else all of them run."""
+    data_ranges: DataRanges
+    ignored: Ignored
+    volumes: bool
+    spacing: Spacing | None
+    """Of volumes, instead of what their files say."""
+    tolerance: float
+    """Of a pixel that counts as equal."""
+    options: Mapping[str, Mapping[str, Any]]
+    """Of the metrics, by their names."""
+    max_shift: int | None
+    """By which a test image is moved at most, along each axis; None: not at all."""
+    map_scale: MapScale
+    workers: int | None
+    maps: str | None = None
+    map_format: str = "png"
+    memory: int | None = None
+    ignore_georeference: bool = False
+    on_size_mismatch: str = "fail"
+
+
+_OF_SOME = ("maps", "map_format", "memory", "ignore_georeference", "on_size_mismatch")
+"""Settings whose options not every command has."""
+
+
+def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Settings:
+    """Return what the arguments say; `default` names the metrics that are meant without any."""
+    given = vars(arguments)
+    metrics, limits, required = _judged_by(arguments, default)
+    workers = arguments.workers
+    if workers is None and given.get("scheduler") is None:
+        workers = imsim.get_workers()  # asked for here: in a thread of many, it is one
+    return Settings(
+        metrics,
+        limits,
+        required,
+        bool(named_ones(arguments.metrics)),
+        DataRanges(arguments.data_range),
+        Ignored.of(arguments),
+        arguments.volume,
+        arguments.spacing,
+        arguments.tolerance or 0.0,
+        parse_options(arguments.option, metrics),
+        max_shift_of(arguments),
+        arguments.map_scale,
+        workers,
+        **{name: given[name] for name in _OF_SOME if name in given},
+    )
+
+
+def _judged_by(
+    arguments: argparse.Namespace, default: str | None
 ) -> tuple[list[str], dict[str, float], set[str]]:
-    """Return the metrics and counts to run, the limits, and which of them no pair may lack."""
     if arguments.tolerance is not None:
         check_number("--tolerance", arguments.tolerance)
     limits = parse_limits(arguments.fail_under, arguments.fail_over)

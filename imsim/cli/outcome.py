@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from imsim._images import same_file, why_not_read, without_index
 from imsim._version import __version__
 from imsim.cli.jobs import Shared
-from imsim.cli.measures import rule, verdicts
+from imsim.cli.measures import Settings, rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, say_line, shortened
 from imsim.cli.outputs import check_output, is_standard_output
 from imsim.cli.pair_scoring import Result
@@ -41,11 +41,8 @@ class Case(NamedTuple):
     """The scores, for a reader."""
 
 
-class Listener(Protocol):
-    """Hears of each case when it is known."""
-
-    def __call__(self, case: Case) -> None:
-        """Take a case."""
+Listener = Callable[[Case], None]
+"""Hears of each case when it is known."""
 
 
 def add_ci(parser: argparse.ArgumentParser) -> None:
@@ -125,9 +122,7 @@ class Junit:
         suites = ElementTree.Element("testsuites", total)
         suites.append(self._suite)
         ElementTree.indent(suites)
-        self._write(ElementTree.tostring(suites, "utf-8", xml_declaration=True) + b"\n")
-
-    def _write(self, content: bytes) -> None:
+        content = ElementTree.tostring(suites, "utf-8", xml_declaration=True) + b"\n"
         with writing_to(self._file):
             write_whole(self._file, content)
 
@@ -242,22 +237,16 @@ def lacking(result: Result, required: Container[str]) -> list[str]:
 class Outcome:
     """Takes the results one by one, says what is wrong with them, and counts."""
 
-    def __init__(
-        self,
-        metrics: list[str],
-        limits: dict[str, float],
-        required: set[str],
-        listeners: Sequence[Listener] = (),
-    ) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = listeners
-        self.summary = Summary(metrics)
-        self.limits, self.required = limits, required
+        self.summary = Summary(settings.metrics)
+        self.limits, self.required = settings.limits, settings.required
         self.notes, self.skips = Notes(), Tally()
         self.failures: list[Failure] = []
         self.mismatched: list[Failure] = []
         """The pairs of different sizes."""
         self.unmatched: list[Failure] = []
-        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in limits.items()}
+        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in self.limits.items()}
         """How many pairs each rule has passed and failed."""
         self.beyond = 0
         self.shown = 0

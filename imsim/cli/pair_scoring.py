@@ -10,11 +10,11 @@ import imsim
 from imsim._images import ImageFileError, Picture
 from imsim.cli.executors import in_order
 from imsim.cli.fitting import aligned, fitted
-from imsim.cli.ignoring import Ignored
 from imsim.cli.jobs import Job
 from imsim.cli.maps import write_maps
+from imsim.cli.measures import Settings
 from imsim.cli.messages import NOTED
-from imsim.cli.options import NEEDS_RANGE, DataRanges, bits_of, capacity, in_options
+from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
 from imsim.cli.pairing import Failure
 from imsim.cli.places import Spacing, check_places, placed
 from imsim.cli.reading import (
@@ -27,7 +27,7 @@ from imsim.cli.reading import (
     option_notes,
     unknown_notes,
 )
-from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
+from imsim.cli.scenes import Scene, alone, on_disk
 from imsim.comparison import compare
 from imsim.differing import COUNTS, counted, places, with_more
 from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
@@ -81,29 +81,6 @@ def count(
         more = only_one if options["mask"] is None else only_one & options["mask"]
         found = {rule: with_more(one, more) for rule, one in found.items()}
     return counted(found, names), places(next(iter(found.values())))
-
-
-class Settings(NamedTuple):
-    """What is the same for every pair."""
-
-    metrics: list[str]
-    """With the counts among them."""
-    named: bool
-    """Whether the metrics were asked for by name; else all of them run."""
-    data_ranges: DataRanges
-    ignored: Ignored
-    maps: str | None
-    volumes: bool = False
-    spacing: Spacing | None = None
-    """Of volumes, instead of what their files say."""
-    on_disk: OnDisk = OnDisk()
-    on_size_mismatch: str = "fail"
-    tolerance: float = 0.0
-    """Of a pixel that counts as equal."""
-    options: Mapping[str, Mapping[str, Any]] = {}
-    """Of the metrics, by their names."""
-    max_shift: int | None = None
-    """By which a test image is moved at most, along each axis; None: not at all."""
 
 
 class Result(NamedTuple):
@@ -203,9 +180,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
-    place.notes.extend(
-        check_places(reference, test, others, ignore=settings.on_disk.ignore_georeference)
-    )
+    place.notes.extend(check_places(reference, test, others, ignore=settings.ignore_georeference))
     data_range = settings.data_ranges.of(test)
     options: dict[str, Any] = {
         "data_range": data_range,
@@ -221,7 +196,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
                 f"{test.path}: is read block by block, and not moved",
                 "leave out --align, or raise --memory above the size of an image",
             )
-        stack.enter_context(alone(settings.on_disk.workers))
+        stack.enter_context(alone(settings.workers))
         scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
         found = _of_scene(scene, (reference, test), metrics, counts, options, settings)
     else:
@@ -266,7 +241,7 @@ def _of_scene(
 ) -> _Found:
     """Score two images that are read block by block, in which nothing is counted."""
     pair = scene.a, scene.b
-    options = options | {"mask": scene.mask, "memory": settings.on_disk.memory}
+    options = options | {"mask": scene.mask, "memory": settings.memory}
     found = compare(*pair, metrics, **options, options=settings.options)
     errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
     notes = scene.notes(*pictures, found)
@@ -314,7 +289,7 @@ def _map_notes(
     job: Job, reference: Picture, found: _Found, metrics: list[str], settings: Settings
 ) -> Iterator[tuple[str, str]]:
     """Write the maps, and say which metrics have none, and why."""
-    form, scale = settings.on_disk.map_format, settings.on_disk.map_scale
+    form, scale = settings.map_format, settings.map_scale
     missing = write_maps(
         str(settings.maps),
         job.stem,

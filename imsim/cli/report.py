@@ -27,21 +27,20 @@ from imsim._images import (
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
 from imsim.cli.executors import in_order
-from imsim.cli.fitting import add_aligning, max_shift_of
-from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
+from imsim.cli.fitting import add_aligning
+from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs
 from imsim.cli.maps import add_map_scale
-from imsim.cli.measures import add_judging, judged_by, parse_options
+from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.messages import progress, say, write_exactly
-from imsim.cli.options import DataRanges, add_command, add_reading, count, reading_of
+from imsim.cli.options import add_command, add_reading, count, reading_of
 from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.outputs import check_folder, check_output, is_standard_output
-from imsim.cli.pair_scoring import Result, Settings
+from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
 from imsim.cli.places import add_volumes, check_volumes
 from imsim.cli.reading import check_mask_size, mask_of
-from imsim.cli.report_pair import NOT_SCORED, Rules, shown
-from imsim.cli.scenes import OnDisk
+from imsim.cli.report_pair import NOT_SCORED, shown
 from imsim.errors import ImsimError, OptionError, unforeseen
 from imsim.pages import Entry, folder_report, page, readable, tag
 from imsim.pages.folder import Status, Thumbnail, thumbnails
@@ -121,18 +120,17 @@ class _Run(NamedTuple):
     """What is the same for every pair."""
 
     folders: tuple[str, str]
-    rules: Rules
+    settings: Settings
     reading: Reading
 
 
-def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str, None, int]:
+def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generator[str, None, int]:
     """Write the report and yield where it is; return the exit status, as `imsim compare` does."""
     if arguments.output == "-":
         raise OptionError("--output -: the report of two folders is a folder; name one")
-    run = _Run((arguments.reference, arguments.test), rules, reading_of(arguments))
+    run = _Run((arguments.reference, arguments.test), settings, reading_of(arguments))
     found = pair_files(arguments.reference, [arguments.test], arguments.mask, pairs_may_miss=True)
-    settings = rules.settings
-    outcome = Outcome(settings.metrics, rules.limits, rules.required)
+    outcome = Outcome(settings)
     pages = ReportPages(arguments.output, found.inputs)
     for text in settings.ignored.unused(found.pairs):
         say(f"note: {text}")
@@ -183,7 +181,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
     """Score a pair and make its page; whatever fails, the other pairs have theirs."""
     if isinstance(item, Failure):
         return _Done(item, _failed(item, run))
-    found = shown(item, run.rules)
+    found = shown(item, run.settings)
     if isinstance(found, Failure):
         return _Done(found, _failed(found, run))
     name, accept = item.name, without_index(item.name)[0]
@@ -198,7 +196,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         failure = Failure(reason, item.reference, item.test)
         return _Done(failure, _failed(failure, run))
     skipped = found.result.skipped if isinstance(found.result, Result) else {}
-    optional = {name: why for name, why in skipped.items() if name not in run.rules.required}
+    optional = {name: why for name, why in skipped.items() if name not in run.settings.required}
     entry = Entry(
         name,
         found.status,
@@ -207,7 +205,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
         small,
         None if is_equal else address,
-        None if is_equal or not can or run.rules.settings.volumes else accept,
+        None if is_equal or not can or run.settings.volumes else accept,
     )
     return _Done(found.result, entry, html)
 
@@ -220,13 +218,13 @@ def _failed(failure: Failure, run: _Run) -> Entry:
     can = "test" in small and failure.reference and _can_replace(failure.reference, failure.test)
     status: Status = NOT_SCORED
     if failure.sizes:  # of volumes; images of different sizes have pages
-        status = "failed" if run.rules.limits else "differs"
+        status = "failed" if run.settings.limits else "differs"
     return Entry(
         name,
         status,
         reasons=(failure.sizes or failure.message,),
         thumbnails=small,
-        accept=without_index(name)[0] if can and not run.rules.settings.volumes else None,
+        accept=without_index(name)[0] if can and not run.settings.volumes else None,
     )
 
 
@@ -242,7 +240,7 @@ def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
         name = _inside(path, run)
         small, problems = _small(run, reference=failure.reference, test=failure.test)
         can_accept = is_new and small and os.path.isfile(path)
-        new = name if can_accept and not run.rules.settings.volumes else None
+        new = name if can_accept and not run.settings.volumes else None
         reasons = [f"only in {run.folders[is_new]}", *problems]
         yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
 
@@ -270,7 +268,7 @@ def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:
     if picture.ndim == 3:  # the slice in the middle
         middle = len(pixels) // 2
         pixels, valid = pixels[middle], None if valid is None else valid[middle]
-    span = run.rules.settings.data_ranges.of(picture) or usual_data_range([pixels.dtype])
+    span = run.settings.data_ranges.of(picture) or usual_data_range([pixels.dtype])
     if span is None:
         finite = pixels[np.isfinite(pixels)]
         span = float(np.ptp(finite.astype(np.float64))) if finite.size else 0.0
@@ -372,25 +370,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             f"{folders[0]}: is a folder, and the other is not; report takes two images, or two "
             "folders"
         )
-    metrics, limits, required = judged_by(arguments, METRICS if folders else None)
-    settings = Settings(
-        metrics,
-        bool(required),
-        DataRanges(arguments.data_range),
-        Ignored.of(arguments),
-        None,
-        arguments.volume,
-        arguments.spacing,
-        OnDisk(map_scale=arguments.map_scale),
-        tolerance=arguments.tolerance or 0.0,
-        options=parse_options(arguments.option, metrics),
-        max_shift=max_shift_of(arguments),
-    )
     report = report_folder if folders else _report_pair
-    return (yield from report(arguments, Rules(settings, limits, required)))
+    return (yield from report(arguments, settings_of(arguments, METRICS if folders else None)))
 
 
-def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, None, int]:
+def _report_pair(arguments: argparse.Namespace, settings: Settings) -> Generator[str, None, int]:
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
     if arguments.mask and is_folder(arguments.mask, arguments.volume):
         raise OptionError(f"{arguments.mask}: is a folder; the mask of two images is an image")
@@ -403,7 +387,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     mask = mask_of(masks[0]) if masks else None
     if mask:
         check_mask_size(mask.pixels, arguments.mask, first)
-    outcome = Outcome(rules.settings.metrics, rules.limits, rules.required)
+    outcome = Outcome(settings)
     found = shown(
         Job(
             first.path,
@@ -414,7 +398,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
             lambda: (first, second, mask, None),
             lambda: None,
         ),
-        rules,
+        settings,
     )
     if isinstance(found, Failure):
         raise ImsimError(found.message)

@@ -11,10 +11,10 @@ import numpy as np
 
 import imsim
 from imsim._images import Reading, without_index
-from imsim.cli.measures import verdicts
+from imsim.cli.measures import Settings, verdicts
 from imsim.cli.outcome import Outcome
 from imsim.cli.outputs import output_format
-from imsim.cli.pair_scoring import Result, Settings
+from imsim.cli.pair_scoring import Result
 from imsim.cli.rows import Csv, Json, Record, Writer
 from imsim.cli.scenes import scene_options
 from imsim.differing import COUNTS

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from imsim.cli.options import count
 from imsim.cli.reading import Mask, broken_notes, emptied, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
-from imsim.pages.colour import MapScale
 from imsim.validation import LEAST_MEMORY, check_memory
 
 _AHEAD = 4
@@ -38,16 +37,6 @@ a pyramid level 0 is taken, or --level. GeoTIFF of another place on the ground o
 another reference system is refused: nothing is warped. No data of GDAL and of
 attributes in Zarr and HDF5 are left out.
 """
-
-
-class OnDisk(NamedTuple):
-    """What the options say about images that stay on the disk, and about maps."""
-
-    memory: int = check_memory(None)
-    ignore_georeference: bool = False
-    map_format: str = "png"
-    workers: int | None = None
-    map_scale: MapScale = "fixed"
 
 
 def add_scenes(parser: argparse.ArgumentParser) -> None:
@@ -73,21 +62,6 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare the pixels of the same row and column of files that lie at other places on "
         "the ground, or in another reference system; a note says so. Without it, that is an error",
-    )
-
-
-def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
-    """Return what the arguments say."""
-    workers = arguments.workers
-    if workers is None and arguments.scheduler is None:
-        # Asked for here: in a thread of many, it is one.
-        workers = imsim.get_workers()
-    return OnDisk(
-        arguments.memory,
-        arguments.ignore_georeference,
-        arguments.map_format,
-        workers,
-        arguments.map_scale,
     )
 
 
