@@ -102,10 +102,15 @@ def check_folder(folder: str, inputs: Iterable[str]) -> None:
     for path in inputs:
         if os.path.isdir(path) and _lies_in(folder, path):
             raise OptionError(f"{folder}: lies in {path}, which is read; name a folder elsewhere")
+    make_folder(folder)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, unless it is there."""
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise ImsimError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise ImsimError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def check_maps(

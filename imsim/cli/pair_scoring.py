@@ -16,7 +16,7 @@ from imsim.cli.measures import Settings
 from imsim.cli.messages import NOTED
 from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
 from imsim.cli.pairing import Failure
-from imsim.cli.places import Spacing, check_places, placed
+from imsim.cli.places import Spacing, placed
 from imsim.cli.reading import (
     NO_LABEL,
     Mask,
@@ -179,14 +179,15 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
-    place = placed(reference, test, others, settings.spacing)
-    place.notes.extend(check_places(reference, test, others, ignore=settings.ignore_georeference))
+    spacing, place_notes = placed(
+        reference, test, others, settings.spacing, ignore=settings.ignore_georeference
+    )
     data_range = settings.data_ranges.of(test)
     options: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
         "ndim": reference.ndim,
-        "spacing": place.spacing,
+        "spacing": spacing,
     }
     metrics = [name for name in settings.metrics if name in METRICS]
     counts = [name for name in settings.metrics if name in COUNTS]
@@ -198,7 +199,12 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
             )
         stack.enter_context(alone(settings.workers))
         scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
-        found = _of_scene(scene, (reference, test), metrics, counts, options, settings)
+        options |= {"mask": scene.mask, "memory": settings.memory}
+        pair = scene.a, scene.b
+        scores = compare(*pair, metrics, **options, options=settings.options)
+        errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | scores.errors
+        notes = scene.notes(reference, test, scores)
+        found = _Found(pair, options, _floats(scores), errors, notes, test)
     else:
         used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
         found = _in_memory((reference, test), used, mask, labels, metrics, options, settings)
@@ -211,41 +217,29 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         found.scores.update(more)
         found.notes.extend(unknown_notes(counts, reference, found.test, used))
     if settings.maps is not None:
-        found.notes.extend(_map_notes(job, reference, found, metrics, settings))
+        # That some have none without channels is worth a note only to those who asked for them.
+        grey = reference.channel_axis is None
+        missing = write_maps(settings, job.stem, found.pair, reference, metrics, found.options)
+        for name, why in missing:
+            if settings.named or not (grey and METRICS[name].map_needs_channels):
+                found.notes.append((job.test, f"no map of {name}: {why}"))
     notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
-    notes += [*place.notes, *fit.notes, *found.notes]
+    notes += [*place_notes, *fit.notes, *found.notes]
     return Result(
         job.reference,
         job.test,
         job.name,
         found.scores,
-        _reasons(found.errors, settings, found.test, place.spacing),
+        _reasons(found.errors, settings, found.test, spacing),
         str(found.test),
         tuple(dict.fromkeys(notes)),
-        place.spacing,
+        spacing,
         found.regions,
         mask.picture.path if mask else None,
         data_range or usual_data_range([found.test.pixels.dtype]),
         found.shift,
         boxes,
     )
-
-
-def _of_scene(
-    scene: Scene,
-    pictures: tuple[Picture, Picture],
-    metrics: list[str],
-    counts: list[str],
-    options: dict[str, Any],
-    settings: Settings,
-) -> _Found:
-    """Score two images that are read block by block, in which nothing is counted."""
-    pair = scene.a, scene.b
-    options = options | {"mask": scene.mask, "memory": settings.memory}
-    found = compare(*pair, metrics, **options, options=settings.options)
-    errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
-    notes = scene.notes(*pictures, found)
-    return _Found(pair, options, _floats(found), errors, notes, pictures[1])
 
 
 def _in_memory(
@@ -283,29 +277,6 @@ def _in_memory(
 
 def _floats(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(score) for name, score in scores.items()}
-
-
-def _map_notes(
-    job: Job, reference: Picture, found: _Found, metrics: list[str], settings: Settings
-) -> Iterator[tuple[str, str]]:
-    """Write the maps, and say which metrics have none, and why."""
-    form, scale = settings.map_format, settings.map_scale
-    missing = write_maps(
-        str(settings.maps),
-        job.stem,
-        found.pair,
-        reference,
-        metrics,
-        found.options,
-        form,
-        settings.options,
-        scale,
-    )
-    # That some have none without channels is worth a note only to those who asked for them.
-    grey = reference.channel_axis is None
-    for name, why in missing.items():
-        if settings.named or not (grey and METRICS[name].map_needs_channels):
-            yield job.test, f"no map of {name}: {why}"
 
 
 def _reasons(

@@ -5,46 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from imsim._images import ImageFileError, Picture
 from imsim._images.places import Space, difference, same_spacing, shift, turned_axes
 from imsim.errors import OptionError
-
-
-def check_places(
-    reference: Picture, test: Picture, others: Iterable[Picture], *, ignore: bool
-) -> list[tuple[str, str]]:
-    """Compare what files tell of their place on the ground, and return notes.
-
-    If they tell different places, and that is not to be ignored, the scores would be those of
-    different things.
-    """
-    notes = []
-    for other in (test, *others):
-        problem = difference(reference.place, other.place, reference.sides)
-        if not problem:
-            continue
-        if not ignore:
-            raise ImageFileError(
-                f"{other.path}: {problem} ({reference.path})",
-                "warp one of them to the grid of the other; --ignore-georeference compares the "
-                "pixels as they are stored",
-            )
-        said = f"{problem} ({reference.path}); pixels of the same row and column are compared"
-        notes.append((other.path, said))
-    known = [picture for picture in (reference, test) if picture.place is not None]
-    if len(known) == 1:
-        other = test if known[0] is reference else reference
-        notes.append(
-            (
-                other.path,
-                f"does not tell its place on the ground, as {known[0].path} does; pixels of the "
-                "same row and column are compared",
-            )
-        )
-    return notes
-
 
 Spacing = tuple[float, float, float]
 VOLUMES_HELP = """\
@@ -92,49 +56,56 @@ def check_volumes(arguments: argparse.Namespace) -> None:
         raise OptionError("--spacing: is for volumes; add --volume")
 
 
-class Placed(NamedTuple):
-    """The spacing to score two volumes with, None to count in voxels, and notes."""
-
-    spacing: Spacing | None
-    notes: list[tuple[str, str]]
-
-
 def placed(
-    reference: Picture, test: Picture, others: Iterable[Picture], given: Spacing | None
-) -> Placed:
-    """Compare the geometry of two volumes, and of their mask and labels; images have none.
+    reference: Picture,
+    test: Picture,
+    others: Iterable[Picture],
+    given: Spacing | None,
+    *,
+    ignore: bool,
+) -> tuple[Spacing | None, list[tuple[str, str]]]:
+    """Compare what files tell of their place: of images on the ground, of volumes in a patient.
 
-    If their axes or their spacings differ, and no spacing is given, that is an error.
+    If they tell different places, and that is not to be ignored, the scores would be those of
+    different things. Returns the spacing to score two volumes with, None to count in voxels, and
+    notes.
     """
+    is_volume = reference.ndim == 3
+    option, said = "--spacing compares the voxels", "--spacing is used"
+    if not is_volume:
+        option = "--ignore-georeference compares the pixels"
+        said = "pixels of the same row and column are compared"
     notes: list[tuple[str, str]] = []
-    if reference.ndim == 2:
-        return Placed(None, notes)
     for other in (test, *others):
-        problem, remedy = _difference(reference, other)
-        if problem and given is None:
-            remedy += "; --spacing compares the voxels as they are stored"
-            raise ImageFileError(f"{other.path}: {problem} ({reference.path})", remedy)
+        if is_volume:
+            problem, remedy = _difference(reference, other)
+        else:
+            problem = difference(reference.place, other.place, reference.sides)
+            remedy = "warp one of them to the grid of the other"
+        if problem and not (given if is_volume else ignore):
+            raise ImageFileError(
+                f"{other.path}: {problem} ({reference.path})",
+                f"{remedy}; {option} as they are stored",
+            )
         if problem:
-            notes.append((other.path, f"{problem} ({reference.path}); --spacing is used"))
+            notes.append((other.path, f"{problem} ({reference.path}); {said}"))
         distance = shift(reference.space or Space(), other.space or Space())
         if distance is not None:
-            notes.append(
-                (
-                    other.path,
-                    f"begins {distance:.3g} mm from where {reference.path} does; voxels of the "
-                    "same index are compared",
-                )
-            )
+            begins = f"begins {distance:.3g} mm from where {reference.path} does; voxels of the "
+            notes.append((other.path, f"{begins}same index are compared"))
     if given is not None:
-        return Placed(given, notes)
-    known = [p for p in (reference, test) if p.space is not None and p.space.spacing is not None]
-    if not known or known[0].space is None:
-        return Placed(None, notes)
+        return given, notes
+    known = [
+        p for p in (reference, test) if (p.space and p.space.spacing if is_volume else p.place)
+    ]
+    space = known[0].space if is_volume and known else None
     if len(known) == 1:
-        other = test if known[0] is reference else reference
-        said = f"has no spacing; that of {known[0].path} is used, {known[0].space}"
-        notes.append((other.path, said))
-    return Placed(known[0].space.spacing, notes)
+        one, other = known[0], test if known[0] is reference else reference
+        why = f"does not tell its place on the ground, as {one.path} does; {said}"
+        if space is not None:
+            why = f"has no spacing; that of {one.path} is used, {space}"
+        notes.append((other.path, why))
+    return space and space.spacing, notes
 
 
 def _difference(one: Picture, other: Picture) -> tuple[str, str]:
