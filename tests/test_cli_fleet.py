@@ -20,7 +20,7 @@ from command import by_kind
 from image_files import GREY, NOISY, save
 
 import imsim
-from imsim.cli import fleet, fleet_pairs, main, tasks
+from imsim.cli import fleet, fleet_pairs, main
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -236,7 +236,7 @@ class TestMistakes:
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9; install imsim" in err
         monkeypatch.setattr(fleet.Fleet, "_survey", lambda self: None)  # one that came later
-        monkeypatch.setattr(tasks.Order.__new__, "__defaults__", ((), None, "9.9"))
+        monkeypatch.setattr(fleet.Order.__new__, "__defaults__", ((), None, "9.9"))
         compare(*call, status=2)
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9" in err

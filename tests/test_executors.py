@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsim import get_workers
-from imsim.cli import tasks as on_workers
+from imsim.cli import fleet as on_workers
 from imsim.cli.executors import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
 
 

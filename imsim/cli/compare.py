@@ -15,7 +15,7 @@ from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
-from imsim.cli.jobs import Job, Jobs, left, owners_of_maps
+from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.messages import progress, say, shortened, width
@@ -190,8 +190,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         inputs = [*found.inputs, *arguments.ignore_from]
         inputs += [arguments.labels] if arguments.labels else []
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
-        if arguments.scheduler is not None:
-            refuse_pipes(inputs)
+        refuse_pipes(arguments, inputs)
         for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
         own = [name for name in metrics if name in METRICS]
@@ -263,7 +262,8 @@ def _rows(
                 bar.update(images)
 
         if arguments.scheduler is None:
-            work = left(jobs.each(bar), done, owners_of_maps(arguments.maps), advance)
+            contested = contested_stems(found.pairs, reading) if arguments.maps else {}
+            work = left(jobs.each(bar), done, contested, advance)
             results = scored(work, settings, arguments.workers or imsim.get_workers())
         else:
             results = scored_afar(arguments, found, reading, settings, done, bar)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 import imsim
+from imsim._images import without_index
 from imsim.cli.fleet import Fleet
 
 T = TypeVar("T")
@@ -117,6 +118,24 @@ class Part(NamedTuple):
         """Return some of the images."""
         done = frozenset(index for index in self.done if start <= index < stop)
         return self._replace(start=start, stop=stop, done=done)
+
+
+def parts_of(
+    files: Iterable[tuple[Any, str, str]], done: Collection[tuple[str, str]]
+) -> Iterator[Part]:
+    """Yield the subjects that may have images without a row.
+
+    With each come the names of its reference and its file; `done` are those of rows.
+    """
+    rows: dict[tuple[str, str], set[int]] = {}
+    for reference, image in done:
+        file, index = without_index(image)
+        if index is not None:
+            for other in {reference, without_index(reference)[0]}:
+                rows.setdefault((other, file), set()).add(index)
+    for subject, reference, file in files:
+        if (reference, file) not in done:  # as the only image of a file is called
+            yield Part(subject, done=frozenset(rows.get((reference, file), ())))
 
 
 class Answer(NamedTuple):

@@ -17,16 +17,130 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, NamedTuple
 
 from imsim._images import file_of
 from imsim._version import __version__
 from imsim.cli.options import count
-from imsim.cli.tasks import INSTALL, Done, Order, Slots, Task, host_of, perform
 from imsim.errors import ImsimError, OptionError, unforeseen
+
+INSTALL = f"install imsim {__version__} there, or use that version here"
+SHARE = "the workers read the files: share the folders with all of them, under the same paths"
+
+
+class Order(NamedTuple):
+    """What is the same for all tasks of a run; functions of modules travel by their names."""
+
+    make: Callable[[Any], Any]
+    """Makes of the facts of the run what a worker keeps for all its tasks."""
+    do: Callable[[Any, Any, list[Any], int], Any]
+    """Takes that, the facts, the parts of a task and a number of threads; returns the answer."""
+    run: Any
+    """The facts."""
+    number: str
+    """Of this run alone: files of the same name may be others in the next one."""
+    folders: tuple[str, ...] = ()
+    """What there must be on a worker."""
+    threads: int | None = None
+    """Of each task; None: the CPUs divided by the tasks at a time."""
+    version: str = __version__
+
+
+_MOST_KEPT = 4
+"""Runs of which a worker keeps something; a command that is killed cannot say that one is over."""
+_kept: dict[str, Any] = {}
+_keeping = threading.Lock()
+
+
+def _kept_for(order: Order) -> Any:
+    """Return what a worker keeps for a run; the first task makes it while the others wait."""
+    with _keeping:
+        if order.number not in _kept:
+            _kept[order.number] = order.make(order.run)
+            while len(_kept) > _MOST_KEPT:
+                del _kept[next(iter(_kept))]
+        return _kept[order.number]
+
+
+def forget(number: str) -> None:
+    """Let go of what is kept for a run, on a worker."""
+    with _keeping:
+        _kept.pop(number, None)
+
+
+class Slots(NamedTuple):
+    """How many tasks run at a time on a machine."""
+
+    usual: int
+    others: Mapping[str, int]
+    """By the name of the machine, where it is another number."""
+
+
+class Done(NamedTuple):
+    """What a worker returns."""
+
+    answer: Any
+    seconds: float
+    refusal: tuple[str, str] | None = None
+    """Why this worker does nothing of this run, and the remedy."""
+
+
+class Task:
+    """What travels; Dask looks for its own objects in lists and tuples, not in this."""
+
+    def __init__(self, order: Order, slots: Slots, parts: list[Any]) -> None:
+        self.order, self.slots, self.parts = order, slots, parts
+
+
+def perform(task: Task) -> Done:
+    """Do a task, on a worker."""
+    from distributed import get_worker
+
+    order = task.order
+    worker = get_worker()
+    refusal = _refusal(order)
+    start = time.perf_counter()
+    answer = None
+    if refusal is None:
+        try:
+            threads = order.threads or _threads(worker, task.slots)
+            answer = order.do(_kept_for(order), order.run, task.parts, threads)
+        except ImsimError as error:  # of what all images need; those of single ones are results
+            refusal = f": {error.message}", error.remedy or SHARE
+        except ImportError as error:  # of an optional package, which names it
+            refusal = f": {error}", "install it there"
+    if refusal is not None:
+        refusal = f"the worker {worker.address}{refusal[0]}", refusal[1]
+    return Done(answer, time.perf_counter() - start, refusal)
+
+
+def _refusal(order: Order) -> tuple[str, str] | None:
+    """Say what this worker lacks for the work, and the remedy."""
+    if order.version != __version__:
+        return f" has imsim {__version__}, not {order.version}", INSTALL
+    for folder in order.folders:
+        if not os.path.isdir(folder):
+            return f" has no folder {folder}", SHARE
+    return None
+
+
+def _threads(worker: Any, slots: Slots) -> int:
+    """Return how many threads a task on this worker may use."""
+    from dask.system import CPU_COUNT
+
+    tasks = slots.others.get(host_of(worker.address), slots.usual)
+    return max(1, int(CPU_COUNT) // max(tasks, int(worker.state.nthreads)))
+
+
+def host_of(address: str) -> str:
+    """Return the machine in the address of a worker."""
+    from distributed.comm import get_address_host
+
+    return str(get_address_host(address))
+
 
 LOCAL = "local"
 """The word for a cluster on this machine, which lives as long as the command."""
@@ -73,9 +187,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_pipes(paths: Iterable[str]) -> None:
-    """Refuse what only this process can read."""
-    for path in paths:
+def refuse_pipes(arguments: argparse.Namespace, paths: Iterable[str]) -> None:
+    """Refuse what only this process can read, if others are to."""
+    for path in () if arguments.scheduler is None else paths:
         file = file_of(path)
         if os.path.isfile(file) or os.path.isdir(file):
             continue
@@ -141,7 +255,7 @@ class Fleet:
     def __exit__(self, *error: Any) -> None:
         if error[0] is None and self.address != LOCAL:
             with contextlib.suppress(OSError, RuntimeError):  # the scheduler is done, too
-                self._client.run(self._order.forget, self._order.run, on_error="ignore")
+                self._client.run(forget, self._order.number, on_error="ignore")
         self._stack.__exit__(*error)
 
     def _survey(self) -> None:

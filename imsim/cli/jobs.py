@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
@@ -15,8 +16,6 @@ from imsim.cli.reading import (
     mask_of,
 )
 from imsim.errors import ImsimError
-
-S = TypeVar("S", bound="Shared")
 
 
 class Job(NamedTuple):
@@ -46,6 +45,11 @@ class Shared:
                 if self.picture is None or not is_raster(self.picture.pixels):
                     self.file.close()
 
+    @cached_property
+    def mask(self) -> Mask | None:
+        """The only image as a mask."""
+        return None if self.picture is None else mask_of(self.picture)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What is said once, not for every pair."""
@@ -54,14 +58,6 @@ class Shared:
     def read(self, index: int) -> Picture:
         """Read an image, or return the only one."""
         return self.file.read(index) if self.picture is None else self.picture
-
-
-class SharedMask(Shared):
-    """A mask, or a stack of masks, for many pairs."""
-
-    def __init__(self, path: str, reading: Reading) -> None:
-        super().__init__(path, reading)
-        self.mask = None if self.picture is None else mask_of(self.picture)
 
 
 class Jobs:
@@ -75,14 +71,16 @@ class Jobs:
         self._reading = replace(reading, clear_is_no_data=False)
         self._of_references = reading
         self._open: set[ImageFile] = set()
-        self.reference = self._shared(Shared, found.reference, reading)
-        self.mask = self._shared(SharedMask, found.mask)
-        self.labels = self._shared(Shared, labels, replace(self._reading, as_stored=True))
+        self.reference = self._shared(found.reference, reading)
+        self.mask = self._shared(found.mask, self._reading)
+        if self.mask:
+            _ = self.mask.mask  # one that is none is refused here, not for every pair
+        self.labels = self._shared(labels, replace(self._reading, as_stored=True))
 
-    def _shared(self, kind: type[S], path: str | None, reading: Reading | None = None) -> S | None:
+    def _shared(self, path: str | None, reading: Reading) -> Shared | None:
         if path is None:
             return None
-        shared = kind(path, reading or self._reading)
+        shared = Shared(path, reading)
         self._open.add(shared.file)
         return shared
 
@@ -142,7 +140,7 @@ def _jobs_of(
     pair: FilePair,
     test: ImageFile,
     reference: Shared | ImageFile,
-    mask: SharedMask | ImageFile | None,
+    mask: Shared | ImageFile | None,
     labels: Shared | None,
     indices: Sequence[int],
     close: Callable[[], None],
@@ -185,43 +183,30 @@ def _check_counts(test: ImageFile, *others: Shared | ImageFile | None) -> None:
             )
 
 
-def _mask(file: SharedMask | ImageFile, index: int, reference: Picture) -> Mask:
-    mask = file.mask if isinstance(file, SharedMask) else None
+def _mask(file: Shared | ImageFile, index: int, reference: Picture) -> Mask:
+    mask = file.mask if isinstance(file, Shared) else None
     mask = mask or mask_of(file.read(_index(file, index)))
     check_mask_size(mask.pixels, mask.picture.path, reference)
     return mask
 
 
-def owners_of_maps(folder: str | None) -> Callable[[Job], str | None]:
-    """Return a function that says which earlier image has the maps of a job, if there are maps."""
-    owners: dict[str, str] = {}
-    if folder is None:
-        return lambda _: None
-
-    def clash(job: Job) -> str | None:
-        owner = owners.setdefault(job.stem, job.test)
-        return None if owner == job.test else owner
-
-    return clash
-
-
 def left(
     work: Iterable[Job | Failure],
     done: set[tuple[str, str]] | frozenset[tuple[str, str]],
-    clash: Callable[[Job], str | None],
+    contested: Mapping[str, str],
     skipped: Callable[[], object],
 ) -> Iterator[Job | Failure]:
     """Leave out the images whose rows are there from an earlier run, or whose maps clash.
 
-    `done` are the names of the reference and the test image of each row, `clash` is as
-    `owners_of_maps` returns it, and `skipped` is called for each image that has its row.
+    `done` are the names of the reference and the test image of each row, `contested` is what
+    `contested_stems` returns, and `skipped` is called for each image that has its row.
     """
     for item in work:
-        other = clash(item) if isinstance(item, Job) else None
-        if isinstance(item, Job) and other is not None:
+        owner = contested.get(item.stem, item.test) if isinstance(item, Job) else None
+        if isinstance(item, Job) and owner != item.test:
             item.close()
             yield Failure(
-                f"{item.test}: its maps would be called {item.stem}, like those of {other}; "
+                f"{item.test}: its maps would be called {item.stem}, like those of {owner}; "
                 "rename one of the files",
                 item.reference,
                 item.test,
@@ -257,16 +242,6 @@ def contested_stems(pairs: Iterable[FilePair], reading: Reading) -> dict[str, st
             image = f"{by_stem[head].test}[{int(digits)}]"
             found[stem] = pair.test if first == stem else image
     return found
-
-
-def clash_with(contested: Mapping[str, str]) -> Callable[[Job], str | None]:
-    """Return a function that says which other image has the maps of a job."""
-
-    def clash(job: Job) -> str | None:
-        owner = contested.get(job.stem)
-        return None if owner == job.test else owner
-
-    return clash
 
 
 def _count(path: str, reading: Reading) -> int:

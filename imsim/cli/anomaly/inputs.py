@@ -60,6 +60,18 @@ class Unusable(NamedTuple):
     reason: str
 
 
+class KeptNotes(Notes):
+    """Keeps the notes on images, to be said elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, note: str, name: str) -> None:
+        """Keep a note on an image."""
+        self.found.append((note, name))
+
+
 class Pictures:
     """The grey images of files and folders; what cannot be used is named, counted and skipped.
 

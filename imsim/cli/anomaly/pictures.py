@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images import Array, Picture, file_of, without_index
-from imsim.cli.anomaly.fleet_images import KeptNotes
-from imsim.cli.anomaly.inputs import Pictures
+from imsim.cli.anomaly.inputs import KeptNotes, Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
 from imsim.cli.maps import replaced_map
 from imsim.cli.messages import say

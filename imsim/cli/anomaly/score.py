@@ -1,17 +1,28 @@
-"""`imsim anomaly score`: a row per image."""
+"""`imsim anomaly score`: a row per image, found here or by the workers of a cluster."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Generator, Iterator, Sequence
+import os
+import secrets
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture, file_of
-from imsim.cli.anomaly.fleet_images import check_fleet, scored_afar
-from imsim.cli.anomaly.inputs import IMAGES, Pictures, Unusable, add_fields, digest, field_files
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    Correction,
+    KeptNotes,
+    Pictures,
+    Unusable,
+    add_fields,
+    digest,
+    field_files,
+    load_any,
+)
 from imsim.cli.anomaly.judges import (
     ABOUT_ITEMS,
     ANOMALY,
@@ -22,17 +33,89 @@ from imsim.cli.anomaly.judges import (
     Score,
     add_strips,
     check_order,
+    judge_of,
     load_judge,
     unusable,
 )
 from imsim.cli.anomaly.pictures import Shown, add_pictures
-from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
-from imsim.cli.messages import say, shortened, width
+from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, parts_of
+from imsim.cli.fleet import (
+    FLEET_HELP,
+    Fleet,
+    FleetError,
+    Order,
+    add_fleet,
+    folders_of,
+    refuse_pipes,
+)
+from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import add_command
 from imsim.cli.outputs import check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError, OptionError
 from imsim.tables import padded
+
+
+class Run(NamedTuple):
+    """What a worker needs to know beside the images."""
+
+    model: str
+    model_sha256: str
+    flat: str | None
+    dark: str | None
+    folder: str  # where relative paths begin
+
+
+def scored_afar(
+    arguments: argparse.Namespace,
+    pictures: Pictures,
+    model_sha256: str,
+    known: Iterable[str] = (),
+) -> Iterator[Score]:
+    """Score the images that are not known on a cluster, and yield the rows as they come."""
+    run = Run(arguments.model, model_sha256, arguments.flat, arguments.dark, os.getcwd())
+    files = ((path, "", path) for path in pictures.files)
+    parts = list(parts_of(files, {("", label) for label in known}))
+    if not parts:
+        return
+    inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
+    number, folders = secrets.token_hex(8), folders_of(inputs)
+    order = Order(_load, score_parts, run, number, folders, arguments.workers)
+
+    def lost(part: Part) -> Score:
+        return unusable(part.name(part.subject), LOST)
+
+    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order, say) as fleet:
+        for answer in as_they_come(fleet, parts, lost):
+            if bar is not None:
+                bar.total += sum(part.images for part in answer.rests)
+                bar.update(answer.images)
+            for note, label in answer.notes:
+                pictures.notes.add(note, label)
+            yield from answer.results
+
+
+def _load(run: Run) -> ImageJudge:
+    """Load what judges the images of a run, on a worker."""
+    model = os.path.join(run.folder, run.model)
+    flat, dark = (path and os.path.join(run.folder, path) for path in (run.flat, run.dark))
+    detector = load_any(model)
+    if digest(model) != run.model_sha256:
+        raise ImsimError(f"{model}: is another file there", "copy the model to all machines")
+    fields = argparse.Namespace(flat=flat, dark=dark)
+    return judge_of(detector, Correction(fields, tell=lambda _: None))  # the command tells it
+
+
+def score_parts(judge: ImageJudge, run: Run, parts: list[Part], threads: int) -> Answer:
+    """Score images, on a worker."""
+    opened = Opened()
+    pictures = Pictures([], run.folder)
+    pictures.notes = notes = KeptNotes()
+    images = (pictures.each_of(part.subject, choose=opened.choice(part)) for part in parts)
+    with imsim.workers(threads):
+        results = [row for found in judge.found(chain.from_iterable(images)) for row in found.rows]
+    return opened.answer(results, notes.found)
+
 
 HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
@@ -95,7 +178,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
-    check_fleet(arguments, inputs)
+    refuse_pipes(arguments, inputs)
     for option, value in (("--scheduler", arguments.scheduler), ("--maps", arguments.maps)):
         if arguments.strips and value is not None:
             raise OptionError(f"{option}: is for images one by one; leave it or --strips out")
