@@ -152,10 +152,7 @@ def _spacing(spacing: Array | None) -> tuple[float, float] | None:
 
 
 def arranged(frames: list[Frame]) -> tuple[list[Frame], Space, list[str]]:
-    """Return the slices in the order of their places, their geometry, and notes.
-
-    Places that are not known, or make no even row along the normal, are an error.
-    """
+    """Return the slices in the order of their places, an even row, their geometry, and notes."""
     if len(frames) == 1:
         raise ImageFileError(
             "holds one slice, and no volume", "put all slices of the series into the folder"

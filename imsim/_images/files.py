@@ -152,10 +152,7 @@ def read_picture(path: str, reading: Reading | None = None) -> Picture:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Tell whether two names, which need not exist, name one file.
-
-    Symbolic and hard links name the file that they lead to.
-    """
+    """Tell whether two names, which need not exist, name one file, also by links."""
     first, second = file_of(one), file_of(other)
     try:
         return os.path.samefile(first, second)

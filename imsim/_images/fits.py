@@ -155,10 +155,7 @@ def _is_compressed(hdu: Any) -> bool:
 
 
 def _as_table(source: Source, index: int) -> tuple[Any, Any]:
-    """Return the header of an HDU as it is stored, and where its data lie.
-
-    Compressed tiles are stored as a table.
-    """
+    """Return the header of an HDU as the table that tiles are stored as, and where they lie."""
     from astropy.io import fits
 
     # Everything that is used of it is read here.
@@ -209,10 +206,7 @@ def _chosen(images: dict[int, str], name: str | None) -> int:
 
 
 def _number(header: Any, keyword: str, default: int | None) -> Any:
-    """Return the number that a keyword has; what it stands for decides all pixels.
-
-    Two numbers, or none that the keyword can have, are an error.
-    """
+    """Return the one number that a keyword has; what it stands for decides all pixels."""
     if keyword not in header:
         return default
     found = {header[keyword, i] for i in range(header.count(keyword))}

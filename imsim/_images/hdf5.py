@@ -76,10 +76,7 @@ class Stored:
             raise ImageFileError("damaged: its values begin in the header of the file")
 
     def _listed(self) -> Array:
-        """Return the numbers of the chunks in the index, which are in the order of the pixels.
-
-        If two have one place, in the image or in the file, or one has none, that is damage.
-        """
+        """Return the numbers of the chunks in the index, each of its own place, in their order."""
         found: list[Any] = []
         self._dataset.id.chunk_iter(found.append)
         if not found:

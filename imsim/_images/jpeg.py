@@ -130,11 +130,7 @@ def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
 
 
 def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
-    """Refuse a strip or tile of a TIFF file, compressed as JPEG, that is damaged.
-
-    `content` is the stream with its tables, `heights` are those that are allowed, `width` and
-    `samples` those that the page declares.
-    """
+    """Refuse a strip or tile of a TIFF file, a stream with its tables, if it is damaged."""
     import simplejpeg
 
     height, across, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -152,10 +148,7 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
 
 
 def _check_scans(content: bytes) -> int:
-    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0.
-
-    Returns where the stream ends.
-    """
+    """Return the end of a stream; refuse one without a scan: what it lacks is 0 to the decoder."""
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
     place = 2
     while (found := _MARKER.search(content, place)) and found[1][0] != _END:

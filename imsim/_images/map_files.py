@@ -24,10 +24,7 @@ _PACKED = 2**22
 
 
 class Rows:
-    """A file of numbers in C order, to which rows are assigned; they begin at `offset`.
-
-    The shape is (height, width), or (depth, height, width).
-    """
+    """A file of numbers in C order from `offset` on, to which rows are assigned."""
 
     def __init__(
         self, stream: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]

@@ -154,10 +154,7 @@ def sized(sides: tuple[int, ...]) -> str:
 
 
 def as_mask(picture: Picture) -> Array:
-    """Take a picture as a mask: black, which means "leave out", and one other value or colour.
-
-    It is True where the pixel is not 0, and the file declares data.
-    """
+    """Take a picture as a mask: black, which means "leave out", and one other value or colour."""
     if picture.transparent:
         raise ImageFileError(
             f"{picture.path}: is transparent in parts, which a mask must not be: whether they are "

@@ -135,11 +135,7 @@ def of_tags(values: Mapping[int, Any]) -> Georeference | None:
 
 
 def difference(one: Georeference | None, other: Georeference | None, sides: Any) -> str:
-    """Say how the second picture lies elsewhere than the first; empty if both lie alike.
-
-    What either file does not tell is no difference. `sides` are the height and width of the
-    pictures.
-    """
+    """Say how the second picture lies elsewhere than the first; empty if alike, or not told."""
     if one is None or other is None:
         return ""
     told = one.crs is not None and other.crs is not None and one.crs[0] == other.crs[0]

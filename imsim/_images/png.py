@@ -381,10 +381,7 @@ def _keyed(samples: Array, header: ImageHeader, keyed: memoryview) -> Array:
 
 
 def write_png(path: str | Path | IO[bytes], pixels: Array) -> None:
-    """Write an image as PNG, in the place of a file of that name.
-
-    The pixels are grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
-    """
+    """Write an image as PNG: grey of dtype bool, uint8 or uint16, or colours of dtype uint8."""
     from PIL import Image
 
     try:

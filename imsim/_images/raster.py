@@ -198,10 +198,7 @@ def is_raster(*arrays: Any) -> bool:
 
 
 def mask_on_disk(picture: Picture) -> Raster:
-    """Take a picture on the disk as a mask, see `as_mask`; its parts are checked as they are read.
-
-    The part that holds another value than those before it raises the error.
-    """
+    """Take a picture on the disk as a mask, see `as_mask`; parts are checked as they are read."""
     raster: Any = picture.pixels
     used: list[Array] = []
 

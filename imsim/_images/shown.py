@@ -27,10 +27,9 @@ def composite(
     """Lay colours over the background, in linear arithmetic of the stored values.
 
     Alpha is made of booleans, or of the type of `colours`: the largest integer, or 1.0, is opaque.
-    Where it is `premultiplied`, it is multiplied into the colours already. Pixels have the type of
-    `colours`, rounded to the nearest; grey over a coloured background becomes RGB. There is a note
-    unless every pixel is opaque; of a part of an image, no note counts pixels. Wholly transparent
-    pixels have no data if the reading says so.
+    Pixels have the type of `colours`, rounded to the nearest; grey over a coloured background
+    becomes RGB. Of a part of an image, no note counts pixels. Wholly transparent pixels have no
+    data if the reading says so.
     """
     full = full_value(alpha.dtype)
     if not (alpha != full).any():

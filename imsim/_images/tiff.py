@@ -193,10 +193,7 @@ def _images(
 def _at_level(
     tiff: TiffFile, level: int, source: Source, reading: Reading, *, every: bool = False
 ) -> tuple[list[Image], tuple[int, ...]]:
-    """Return the images of a level of the pyramids of a file, and what counts them.
-
-    Pages that are no images of their own are there if `every` one is.
-    """
+    """Return the images of a level, of `every` kind of page or of plain ones, and what counts them."""
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
     for series in tiff.series:
@@ -213,10 +210,7 @@ def _at_level(
 
 
 def _beyond(tiff: TiffFile, pages: int) -> str:
-    """Say that a description leaves out pages, which would be lost; or nothing.
-
-    If that of ImageJ counts images that are not there, the file is damaged.
-    """
+    """Say that a description leaves out pages, which would be lost; or nothing."""
     planes = sum(math.prod(series.shape[: -len(series.keyframe.axes)]) for series in tiff.series)
     found = max(pages, planes)
     if tiff.is_imagej:

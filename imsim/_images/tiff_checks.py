@@ -47,10 +47,7 @@ class Link(NamedTuple):
 
 
 def walk(stream: BinaryIO) -> list[Link]:
-    """Return the declaration of each page, up to the end of the chain or a break.
-
-    A chain that returns to an earlier page is damage.
-    """
+    """Return the declaration of each page, up to the end of the chain or a break."""
     order = "<" if stream.read(2) == b"II" else ">"
     big = struct.unpack(f"{order}H", stream.read(2))[0] == 43
     if big:
@@ -148,11 +145,7 @@ class _Chunk(NamedTuple):
 
 
 def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
-    """Refuse a page whose strips or tiles are damaged, or differ from what it declares.
-
-    The decoder would invent or omit pixels without an error. All strips or tiles are there;
-    `counts` are their bytes.
-    """
+    """Refuse damaged strips or tiles, of which the decoder would invent or omit pixels."""
     check = chunk_check(page, counts)
     if check is None:
         return
@@ -171,10 +164,7 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
 def chunk_check(
     page: TiffPage, counts: np.ndarray[Any, Any]
 ) -> Callable[[bytes, int], None] | None:
-    """Return a check of the content of a strip or tile, by its index; None if the decoder checks.
-
-    Strips or tiles that hold more bytes than their pixels are refused here.
-    """
+    """Return a check of the content of a strip or tile, by its index; None: the decoder checks."""
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)

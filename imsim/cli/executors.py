@@ -123,10 +123,7 @@ class Part(NamedTuple):
 def parts_of(
     files: Iterable[tuple[Any, str, str]], done: Collection[tuple[str, str]]
 ) -> Iterator[Part]:
-    """Yield the subjects that may have images without a row.
-
-    With each come the names of its reference and its file; `done` are those of rows.
-    """
+    """Yield subjects, each with its reference and file, that may have images without a row."""
     rows: dict[tuple[str, str], set[int]] = {}
     for reference, image in done:
         file, index = without_index(image)

@@ -200,10 +200,7 @@ class Aligned(NamedTuple):
 
 
 def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: int) -> Aligned:
-    """Move a test image onto its reference, of one type; their sizes may differ.
-
-    `used` is what counts in both images. It is an error if no shift can be told, or it is larger.
-    """
+    """Move a test image onto its reference by what counts in both; their sizes may differ."""
     try:
         found = imsim.align(
             reference.pixels,

@@ -209,10 +209,7 @@ def folders_of(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 class Fleet:
-    """A connection to a scheduler; to be used in a ``with`` statement.
-
-    `order` is what the tasks of the run have in common, and `say` tells the user something.
-    """
+    """A connection to a scheduler, for the tasks of an order; used in a ``with`` statement."""
 
     def __init__(self, address: str, order: Order, say: Callable[[str], None]) -> None:
         self.address, self._order, self._say = address, order, say

@@ -40,11 +40,7 @@ def scored_afar(
     done: set[tuple[str, str]],
     bar: Any,
 ) -> Iterator[Result | Failure]:
-    """Score the pairs on a cluster, and yield the results as they come.
-
-    `done` are the names of the reference and the test image of each row of an earlier run. `bar`
-    takes the images that were found in files, and those of an earlier run.
-    """
+    """Score the pairs that are not done on a cluster, and yield the results as they come."""
     maps = settings.maps and os.path.abspath(settings.maps)
     run = Run(
         found.reference,

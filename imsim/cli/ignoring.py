@@ -130,10 +130,7 @@ class Ignored(NamedTuple):
     def in_areas(
         self, reference: Picture, image: Image | None, box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each option on places, and the pixels that it leaves out.
-
-        `image` is what the reference is of, and `box` says which part of it that is.
-        """
+        """Yield each option on places, and the pixels of a part of an image that it leaves out."""
         height, width = reference.sides[-2:]
         box = box or (0, height, 0, width)
         found: dict[str, Array] = {}

@@ -61,10 +61,7 @@ class Shared:
 
 
 class Jobs:
-    """The pairs of images of a run; used in a ``with`` statement, it leaves no file open.
-
-    `labels` is the file of the labels of every pair, or of a stack of labels.
-    """
+    """The pairs of images of a run; used in a ``with`` statement, it leaves no file open."""
 
     def __init__(self, found: Pairing, reading: Reading, labels: str | None = None) -> None:
         self._pairs = found.pairs
@@ -196,11 +193,7 @@ def left(
     contested: Mapping[str, str],
     skipped: Callable[[], object],
 ) -> Iterator[Job | Failure]:
-    """Leave out the images whose rows are there from an earlier run, or whose maps clash.
-
-    `done` are the names of the reference and the test image of each row, `contested` is what
-    `contested_stems` returns, and `skipped` is called for each image that has its row.
-    """
+    """Leave out the images whose rows are there from an earlier run, or whose maps clash."""
     for item in work:
         owner = contested.get(item.stem, item.test) if isinstance(item, Job) else None
         if isinstance(item, Job) and owner != item.test:

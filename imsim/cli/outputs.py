@@ -63,10 +63,7 @@ def check_output(
     resume: bool = False,
     option: str = "--output",
 ) -> None:
-    """Refuse a file that cannot be written, or that is to be read.
-
-    `inputs` are the files and folders that are read, and `images` those in the folders.
-    """
+    """Refuse a file that cannot be written, or that is to be read, in a folder too."""
     if file is None:
         if resume:
             raise OptionError("--resume: goes on with a file of results; name it with -o FILE")

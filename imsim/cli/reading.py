@@ -63,7 +63,7 @@ def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None
 def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
     """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
 
-    The latter are those of which no pixel is left. Of a slice of a stack there may be none at all.
+    Of a slice of a stack there may be none at all.
     """
     pixels = labels.pixels
     if pixels.ndim != len(reference.sides) or labels.transparent:

@@ -41,11 +41,7 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def columns(ndim: int) -> tuple[str, ...]:
-    """Return the columns of a region in CSV, before those of the metrics.
-
-    After the label and the number of pixels, those of the box: the first row and column of a
-    region, and those after its last ones; with the planes of volumes before each.
-    """
+    """Return the columns of a region in CSV, before those of the metrics."""
     return ("label", "pixels", *(f"bbox-{k}" for k in range(2 * ndim)))
 
 
