@@ -221,7 +221,7 @@ def _stored(body: bytes, header: ImageHeader) -> _Stored:
     return _Stored(own, left, top, _AFTER_IN_PNG[body[24]], bool(body[25]), [])
 
 
-SIGNATURES = (b"GIF87a", b"GIF89a")
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _END = b"!", b",", b";"
 _CONTROL = 0xF9
 _AFTER_IN_GIF = {2: After.CLEAR, 3: After.RESTORE, 4: After.RESTORE}  # 4 by an old mistake
@@ -268,7 +268,7 @@ class _Stream:
 def open_gif(source: Source, reading: Reading) -> Pages:
     """Open a file, whose frames are images."""
     stream = _Stream(source.read())
-    stream.take(len(SIGNATURES[0]))
+    stream.take(len(GIF_SIGNATURES[0]))
     sides, blocks = _blocks(stream)
     if not blocks:
         raise ImageFileError("damaged: it holds no image")
@@ -376,7 +376,7 @@ def _decoded(data: bytes, width: int, height: int, *, interlaced: bool = False) 
     from PIL.GifImagePlugin import GifImageFile
 
     sides = width.to_bytes(2, "little") + height.to_bytes(2, "little")
-    start = SIGNATURES[1] + sides + b"\xf7\0\0" + _ANY_PALETTE
+    start = GIF_SIGNATURES[1] + sides + b"\xf7\0\0" + _ANY_PALETTE
     image = b",\0\0\0\0" + sides + (b"\x40" if interlaced else b"\0")
     with GifImageFile(io.BytesIO(start + image + data + _END)) as file:
         return np.asarray(file)

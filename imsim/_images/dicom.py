@@ -219,7 +219,7 @@ def invert(stored: Array, header: Any, kind: Kind, ends: Ends) -> tuple[Array, l
     return stored, []
 
 
-SIGNATURE = b"DICM"
+DICOM_SIGNATURE = b"DICM"
 """It stands behind 128 bytes of anything."""
 _ENDINGS = (".dcm", ".dicom", ".ima")
 _SIGN = "PixelRepresentation"
@@ -305,7 +305,7 @@ def _members(folder: str) -> Iterator[str]:
 def _is_marked(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == SIGNATURE
+            return file.read(132)[128:] == DICOM_SIGNATURE
     except OSError:
         return False
 

@@ -175,7 +175,7 @@ def _check_chunks(start: bytes, end: int, size: int, number: int) -> None:
         raise ImageFileError(f"damaged: {missing} of its {number} chunks of rows are not there")
 
 
-SIGNATURE = b"v/1\x01"
+EXR_SIGNATURE = b"v/1\x01"
 _DEEP, _SEVERAL_PARTS = 0x800, 0x1000  # flags in the version
 _TYPES = (np.dtype(np.uint32), np.dtype(np.float16), np.dtype(np.float32))
 _INEXACT = ("B44", "B44A", "DWAA", "DWAB", "LJ2K")

@@ -10,30 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imsim._images import dicom
-from imsim._images.animation import SIGNATURES as GIF_SIGNATURES
-from imsim._images.animation import open_apng, open_gif
+from imsim._images.animation import GIF_SIGNATURES, open_apng, open_gif
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
 from imsim._images.bmp import open_bmp
-from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
-from imsim._images.exr import open_exr
-from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
-from imsim._images.fits import open_fits
+from imsim._images.exr import EXR_SIGNATURE, open_exr
+from imsim._images.fits import FITS_SIGNATURE, open_fits
 from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
-from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
-from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
-from imsim._images.hdf5 import has_user_block, open_hdf5
-from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
-from imsim._images.jpeg import open_jpeg
-from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
-from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
+from imsim._images.hdf5 import HDF5_EXTENSIONS, HDF5_SIGNATURE, has_user_block, open_hdf5
+from imsim._images.jpeg import JPEG_SIGNATURE, open_jpeg
+from imsim._images.nifti import HEADER_BYTES, NIFTI_SIGNATURES, is_nifti, open_nifti
 from imsim._images.pictures import ImageFileError, Pages, Picture
-from imsim._images.png import SIGNATURE as PNG_SIGNATURE
-from imsim._images.png import is_animated, open_png
+from imsim._images.png import PNG_SIGNATURE, is_animated, open_png
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import GZIP_SIGNATURE, Source, beginning, find, unpacked
-from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
+from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume
 from imsim._images.webp_avif import open_avif, open_webp
 from imsim._images.zarr_arrays import open_zarr
@@ -199,14 +191,14 @@ def _open_all(path: str, reading: Reading) -> Pages:
                     "is packed by gzip, which is read of FITS and NIfTI", "unpack it: gunzip -k"
                 )
             source, start = unpacked(source, reading), content[:132]
-    if start[128:] == dicom.SIGNATURE:
+    if start[128:] == dicom.DICOM_SIGNATURE:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
     return as_volume(pages, reading) if reading.volume else pages
 
 
 def _is_known(start: bytes) -> bool:
-    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.SIGNATURE
+    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.DICOM_SIGNATURE
 
 
 def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:

@@ -30,7 +30,7 @@ from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 
-SIGNATURE = b"SIMPLE  "
+FITS_SIGNATURE = b"SIMPLE  "
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 """By BITPIX."""
 _STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")

@@ -6,15 +6,15 @@ import os
 from itertools import product
 from typing import NamedTuple
 
-from imsim._images.animation import SIGNATURES as GIF_SIGNATURES
+from imsim._images.animation import GIF_SIGNATURES
 from imsim._images.arrays import NPY_SIGNATURE
-from imsim._images.dicom import SIGNATURE as DICOM_SIGNATURE
-from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
-from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
-from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
-from imsim._images.png import SIGNATURE as PNG_SIGNATURE
+from imsim._images.dicom import DICOM_SIGNATURE
+from imsim._images.exr import EXR_SIGNATURE
+from imsim._images.fits import FITS_SIGNATURE
+from imsim._images.jpeg import JPEG_SIGNATURE
+from imsim._images.png import PNG_SIGNATURE
 from imsim._images.source import is_regular
-from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
+from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS
 
 EXTENSIONS = (

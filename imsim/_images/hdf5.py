@@ -156,8 +156,8 @@ _INEXACT = {_SCALE_OFFSET, 32013, 32017, 32018, 32019, 32022, 32023, 32024, 3202
 """Numbers of filters that may change values: ZFP, SZ, JPEG, rounding of bits and others."""
 _INTERLACED = {"INTERLACE_PIXEL": 2, "INTERLACE_LINE": 1, "INTERLACE_PLANE": 0}
 """The axis of colours of three, by an attribute of the HDF5 Image specification."""
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HDF5_EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
 
 
@@ -174,7 +174,7 @@ def has_user_block(source: Source) -> bool:
         place = 512
         while place < size:
             stream.seek(place)
-            if stream.read(len(SIGNATURE)) == SIGNATURE:
+            if stream.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE:
                 return True
             place *= 2
     return False

@@ -24,7 +24,7 @@ from imsim._images.reading import Reading
 from imsim._images.shown import ORIENTATION, oriented
 from imsim._images.source import Source
 
-SIGNATURE = b"\xff\xd8\xff"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 _METADATA = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
 _COLOURS = (0xE0, 0xEE)  # two of them tell the decoder the kind of colours
 _BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the start of a scan
@@ -183,7 +183,7 @@ def _metadata(content: bytes) -> _Metadata:
                     listed = image.mpinfo[_PICTURES][1:]
                     offsets += [base + picture["DataOffset"] for picture in listed]
                     if offsets != sorted(set(offsets)) or not all(
-                        content.startswith(SIGNATURE, place) for place in offsets
+                        content.startswith(JPEG_SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
                 exif = image.getexif()

@@ -15,7 +15,7 @@ import numpy as np
 
 from imsim._images.pictures import Array, needing
 from imsim._images.places import NO_DATA, Georeference
-from imsim._images.png import PALETTE, SIGNATURE, ImageHeader, chunk
+from imsim._images.png import PALETTE, PNG_SIGNATURE, ImageHeader, chunk
 from imsim._images.zarr_nodes import node_at
 
 _CHUNK = 512
@@ -80,7 +80,7 @@ class PictureRows:
         """Write the picture; the palette has at most 256 colours, shape (colours, 3)."""
         height, width = self.shape
         header = ImageHeader(width, height, 8, PALETTE, False).content
-        stream.write(SIGNATURE + chunk(b"IHDR", header))
+        stream.write(PNG_SIGNATURE + chunk(b"IHDR", header))
         stream.write(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
         packed = zlib.compressobj(3)
         together = max(1, _PACKED // width)

@@ -22,7 +22,7 @@ from imsim._images.reading import Reading
 from imsim._images.shown import composite, of_exif, oriented
 from imsim._images.source import Source
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _DEPTHS = {
     _GREY: (1, 2, 4, 8, 16),
@@ -91,7 +91,7 @@ def open_png(source: Source, reading: Reading) -> Pages:
 def is_animated(source: Source) -> bool:
     """Tell whether a chunk of an animation comes before the pixels."""
     with source.open() as stream:
-        stream.seek(len(SIGNATURE))
+        stream.seek(len(PNG_SIGNATURE))
         while len(start := stream.read(8)) == 8 and start[4:] != b"IDAT":
             if start[4:] == ANIMATION:
                 return True
@@ -182,7 +182,7 @@ def decoded(
     palette = [chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
     pixels = (chunk(b"IDAT", body) for body in data)
     ends = chunk(b"IHDR", header.content), chunk(b"IEND", b"")
-    plain = b"".join((SIGNATURE, ends[0], *palette, *pixels, ends[1]))
+    plain = b"".join((PNG_SIGNATURE, ends[0], *palette, *pixels, ends[1]))
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
     return _coloured(samples, header, found, reading)
 
@@ -192,7 +192,7 @@ def chunks_of(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]
     view = memoryview(content)
     chunks: list[tuple[bytes, memoryview]] = []
     notes: dict[str, None] = {}
-    position = len(SIGNATURE)
+    position = len(PNG_SIGNATURE)
     while not chunks or chunks[-1][0] != b"IEND":
         if position == len(content):
             raise ImageFileError("damaged: it is cut off; its last chunk (IEND) is missing")

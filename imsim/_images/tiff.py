@@ -19,13 +19,11 @@ from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_checks import SIGNATURES, Link, walk
+from imsim._images.tiff_checks import Link, walk
 from imsim._images.tiff_parts import open_page, open_plane
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
-
-__all__ = ["SIGNATURES", "open_tiff", "write_stack"]
 
 # Messages about the chain of pages that tell of lost pages.
 _BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
@@ -193,7 +191,7 @@ def _images(
 def _at_level(
     tiff: TiffFile, level: int, source: Source, reading: Reading, *, every: bool = False
 ) -> tuple[list[Image], tuple[int, ...]]:
-    """Return the images of a level, of `every` kind of page or of plain ones, and what counts them."""
+    """Return the images of a level, of plain pages or of `every` one, and what counts them."""
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
     for series in tiff.series:

@@ -23,7 +23,7 @@ from imsim._images.pictures import Array, ImageFileError
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _KIND, _OLD_KIND, _SUBIMAGES = 254, 255, 330  # NewSubfileType, SubfileType, SubIFDs
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_TAGS = 4096  # a page with more tags is broken, also for tifffile

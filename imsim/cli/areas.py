@@ -9,13 +9,14 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import imsim
 from imsim._images import Array, is_regular, without_index
-from imsim.cli.pairing import Folder, composed
+from imsim.cli.jobs import Job
+from imsim.cli.pairing import FilePair, Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Box = tuple[int, int, int, int]
@@ -45,20 +46,8 @@ class Polygon(NamedTuple):
     holes: tuple[Array, ...] = ()
 
 
-class Image(Protocol):
-    """An image of a run, or a file of images."""
-
-    @property
-    def test(self) -> str:
-        """The path of the test image."""
-
-    @property
-    def name(self) -> str:
-        """What it is called on the terminal."""
-
-    @property
-    def path(self) -> str:
-        """Its path below the folder that was named, without the ending."""
+Image = FilePair | Job
+"""An image of a run, or a file of images."""
 
 
 class Names(NamedTuple):
