@@ -23,7 +23,7 @@ from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
 from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
 from imsim.cli.outputs import check_maps, check_output, output_format
 from imsim.cli.pair_scoring import Result, scored
-from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
+from imsim.cli.pairing import Failure, FilePair, pair_files
 from imsim.cli.places import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.cli.results import (
     LABELS_HELP,
@@ -210,7 +210,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         outcome.start(found, [file for file in shared if file])
         is_whole = False
         try:
-            yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
+            yield from _rows(arguments, settings, jobs, writer, outcome)
             is_whole = True
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_rows_there(arguments, outcome)) from None
@@ -233,40 +233,35 @@ def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
 def _rows(
     arguments: argparse.Namespace,
     settings: Settings,
-    found: Pairing,
     jobs: Jobs,
     writer: Writer[Result] | None,
     outcome: Outcome,
-    reading: Reading,
 ) -> Iterator[str]:
+    pairs = jobs.found.pairs
     earlier = writer.earlier if writer else []
     if writer and earlier:
         areas = [*arguments.ignore_from]
         if arguments.mask_missing == "whole" and arguments.mask is not None:
             areas.append(arguments.mask)  # from which the mask of a pair may have gone
-        _check_earlier(earlier, found, jobs, settings, writer, areas)
+        _check_earlier(jobs, settings, writer, areas)
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
-    text = (
-        None
-        if writer and not arguments.output
-        else _Text(found, settings.metrics, reading, jobs.labels is not None)
-    )
+    text = None if writer and not arguments.output else _Text(jobs, settings.metrics)
     rows = text is not None and not arguments.output
-    with progress(len(found.pairs), "pair", rows=rows) as bar:
+    with progress(len(pairs), "pair", rows=rows) as bar:
 
         def advance(images: int = 1) -> None:
             if bar is not None:
                 bar.update(images)
 
         if arguments.scheduler is None:
-            contested = contested_stems(found.pairs, reading) if arguments.maps else {}
+            contested = contested_stems(pairs, jobs.reading) if arguments.maps else {}
             work = left(jobs.each(bar), done, contested, advance)
             results = scored(work, settings, arguments.workers or imsim.get_workers())
         else:
-            results = scored_afar(arguments, found, reading, settings, done, bar)
+            results = scored_afar(arguments, jobs, settings, done, bar)
         for result in results:
             if isinstance(result, Failure):
                 outcome.fail(result)
@@ -283,27 +278,21 @@ def _rows(
 
 
 def _check_earlier(
-    earlier: list[Result],
-    found: Pairing,
-    jobs: Jobs,
-    settings: Settings,
-    writer: Writer[Result],
-    areas: Iterable[str],
+    jobs: Jobs, settings: Settings, writer: Writer[Result], areas: Iterable[str]
 ) -> None:
     """Score pairs of an earlier run again, and refuse to go on if a result is another.
 
     These are one pair, and those of files that were changed since: all pairs if that is one of
     `areas`.
     """
-    rows = {(row.reference, row.test): row for row in earlier}
+    rows = {(row.reference, row.test): row for row in writer.earlier}
+    pairs = jobs.found.pairs
     # A pair of equal images has the same scores whatever the options.
     telling = {names: row for names, row in rows.items() if _tells(row)} or rows
-    changed = changed_since(writer.written, chain.from_iterable(map(_files, found.pairs)))
+    changed = changed_since(writer.written, chain.from_iterable(map(_files, pairs)))
     renewed = bool(changed_since(writer.written, areas))
     stale = {
-        file_of(pair.test)
-        for pair in found.pairs
-        if renewed or not changed.isdisjoint(_files(pair))
+        file_of(pair.test) for pair in pairs if renewed or not changed.isdisjoint(_files(pair))
     }
     is_tried = False
     for item in jobs.each():
@@ -337,10 +326,9 @@ def _tells(row: Result) -> bool:
 class _Text:
     """Tables: one for each of a few files, else a row per pair, if that fits, and a summary."""
 
-    def __init__(
-        self, found: Pairing, metrics: list[str], reading: Reading, with_labels: bool
-    ) -> None:
-        stacks = (_is_stack(path, reading) for path in found.tests)
+    def __init__(self, jobs: Jobs, metrics: list[str]) -> None:
+        found = jobs.found
+        stacks = (_is_stack(path, jobs.reading) for path in found.tests)
         self.many = found.folders or len(found.pairs) > MOST_TABLES or any(stacks)
         self.metrics = metrics
         self.width = width()
@@ -348,7 +336,7 @@ class _Text:
         longest = max((breadth(readable(pair.name)) for pair in found.pairs), default=0) + len(
             "[999]"
         )
-        longest += len(", label 9999") if with_labels else 0
+        longest += len(", label 9999") if jobs.labels else 0
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
         self._gap = ""

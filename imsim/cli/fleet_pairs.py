@@ -34,13 +34,13 @@ class Run(NamedTuple):
 
 def scored_afar(
     arguments: argparse.Namespace,
-    found: Pairing,
-    reading: Reading,
+    jobs: Jobs,
     settings: Settings,
     done: set[tuple[str, str]],
     bar: Any,
 ) -> Iterator[Result | Failure]:
     """Score the pairs that are not done on a cluster, and yield the results as they come."""
+    found, reading = jobs.found, jobs.reading
     maps = settings.maps and os.path.abspath(settings.maps)
     run = Run(
         found.reference,

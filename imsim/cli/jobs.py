@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
@@ -32,13 +32,13 @@ class Job(NamedTuple):
     close: Callable[[], None]
 
 
-class Shared:
-    """A file that takes part in many pairs; if it holds one image, that is read once."""
+class Images:
+    """A file of one image for all pairs, or of one for each; if it is shared, one is read once."""
 
-    def __init__(self, path: str, reading: Reading) -> None:
+    def __init__(self, path: str, reading: Reading, *, is_shared: bool = False) -> None:
         self.file = ImageFile(path, reading)
-        self.picture = None
-        if len(self.file) == 1:
+        self.picture: Picture | None = None
+        if is_shared and len(self.file) == 1:
             try:
                 self.picture = self.file.read(0)
             finally:
@@ -47,7 +47,7 @@ class Shared:
 
     @cached_property
     def mask(self) -> Mask | None:
-        """The only image as a mask."""
+        """The image that is kept, as a mask."""
         return None if self.picture is None else mask_of(self.picture)
 
     @property
@@ -55,18 +55,24 @@ class Shared:
         """What is said once, not for every pair."""
         return self.picture.notes if self.picture else ()
 
+    def _index(self, index: int) -> int:
+        return 0 if len(self.file) == 1 else index
+
+    def label(self, index: int) -> str:
+        """Name an image, or the only one."""
+        return self.file.label(self._index(index))
+
     def read(self, index: int) -> Picture:
         """Read an image, or return the only one."""
-        return self.file.read(index) if self.picture is None else self.picture
+        return self.picture or self.file.read(self._index(index))
 
 
 class Jobs:
     """The pairs of images of a run; used in a ``with`` statement, it leaves no file open."""
 
     def __init__(self, found: Pairing, reading: Reading, labels: str | None = None) -> None:
-        self._pairs = found.pairs
-        self._reading = replace(reading, clear_is_no_data=False)
-        self._of_references = reading
+        self.found, self.reading = found, reading
+        self._reading = replace(reading, clear_is_no_data=False)  # of all but references
         self._open: set[ImageFile] = set()
         self.reference = self._shared(found.reference, reading)
         self.mask = self._shared(found.mask, self._reading)
@@ -74,10 +80,10 @@ class Jobs:
             _ = self.mask.mask  # one that is none is refused here, not for every pair
         self.labels = self._shared(labels, replace(self._reading, as_stored=True))
 
-    def _shared(self, path: str | None, reading: Reading) -> Shared | None:
+    def _shared(self, path: str | None, reading: Reading) -> Images | None:
         if path is None:
             return None
-        shared = Shared(path, reading)
+        shared = Images(path, reading, is_shared=True)
         self._open.add(shared.file)
         return shared
 
@@ -98,7 +104,7 @@ class Jobs:
                 bar.total += number - 1
             return range(number)
 
-        for pair in self._pairs:
+        for pair in self.found.pairs:
             yield from self.of(pair, every)
 
     def of(self, pair: FilePair, choose: Callable[[int], Sequence[int]]) -> Iterator[Job | Failure]:
@@ -107,25 +113,45 @@ class Jobs:
         `choose` gets the number of images, and returns the indices of those that are wanted.
         """
         own: list[ImageFile] = []
+        labels = self.labels
         try:
             test = self._opened(pair.test, own)
-            reference = self.reference or self._opened(pair.reference, own, self._of_references)
+            reference = self.reference or self._opened(pair.reference, own, self.reading)
             mask = self.mask or (self._opened(pair.mask, own) if pair.mask else None)
-            _check_counts(test, reference, mask, self.labels)
+            _check_counts(test.file, reference, mask, labels)
         except ImsimError as error:
             self._close(own)
             yield Failure(str(error), pair.reference, pair.test)
             return
-        indices = choose(len(test))
+
+        def read(index: int) -> tuple[Picture, Picture, Mask | None, Picture | None]:
+            first, second = reference.read(index), test.read(index)
+            own_mask = None if mask is None else mask.mask or mask_of(mask.read(index))
+            if own_mask is not None:
+                check_mask_size(own_mask.pixels, own_mask.picture.path, first)
+            return first, second, own_mask, None if labels is None else labels.read(index)
+
+        number = len(test.file)
+        indices = choose(number)
         if not indices:
             self._close(own)
-        files = (test, reference, mask, self.labels)
-        yield from _jobs_of(pair, *files, indices, lambda: self._close(own))
+        digits, one = len(str(number - 1)), number == 1
+        for index in indices:
+            yield Job(
+                reference.label(index),
+                test.label(index),
+                pair.name if one else f"{pair.name}[{index}]",
+                pair.stem if one else f"{pair.stem}_{index:0{digits}}",
+                pair.path,
+                partial(read, index),
+                partial(self._close, own if index == indices[-1] else []),
+            )
 
-    def _opened(self, path: str, own: list[ImageFile], reading: Reading | None = None) -> ImageFile:
-        own.append(file := ImageFile(path, reading or self._reading))
-        self._open.add(file)
-        return file
+    def _opened(self, path: str, own: list[ImageFile], reading: Reading | None = None) -> Images:
+        images = Images(path, reading or self._reading)
+        own.append(images.file)
+        self._open.add(images.file)
+        return images
 
     def _close(self, files: list[ImageFile]) -> None:
         for file in files:
@@ -133,58 +159,13 @@ class Jobs:
         self._open.difference_update(files)
 
 
-def _jobs_of(
-    pair: FilePair,
-    test: ImageFile,
-    reference: Shared | ImageFile,
-    mask: Shared | ImageFile | None,
-    labels: Shared | None,
-    indices: Sequence[int],
-    close: Callable[[], None],
-) -> Iterator[Job]:
-    def read(index: int) -> tuple[Picture, Picture, Mask | None, Picture | None]:
-        first, second = reference.read(_index(reference, index)), test.read(index)
-        own_mask = None if mask is None else _mask(mask, index, first)
-        own_labels = None if labels is None else labels.read(_index(labels, index))
-        return first, second, own_mask, own_labels
-
-    digits = len(str(len(test) - 1))
-    for index in indices:
-        one = len(test) == 1
-        yield Job(
-            _file(reference).label(_index(reference, index)),
-            test.label(index),
-            pair.name if one else f"{pair.name}[{index}]",
-            pair.stem if one else f"{pair.stem}_{index:0{digits}}",
-            pair.path,
-            lambda index=index: read(index),  # type: ignore[misc]
-            close if index == indices[-1] else lambda: None,
-        )
-
-
-def _file(file: Shared | ImageFile) -> ImageFile:
-    return file.file if isinstance(file, Shared) else file
-
-
-def _index(file: Shared | ImageFile, index: int) -> int:
-    return 0 if len(_file(file)) == 1 else index
-
-
-def _check_counts(test: ImageFile, *others: Shared | ImageFile | None) -> None:
-    for other in others:
-        if other is not None and len(_file(other)) not in (1, len(test)):
-            file = _file(other)
+def _check_counts(test: ImageFile, *others: Images | None) -> None:
+    for file in (other.file for other in others if other is not None):
+        if len(file) not in (1, len(test)):
             raise ImageFileError(
                 f"{test.path}: number of images: {len(test)}, but {file.path} holds {len(file)}; "
                 f"expected {len(test)}, or one for all"
             )
-
-
-def _mask(file: Shared | ImageFile, index: int, reference: Picture) -> Mask:
-    mask = file.mask if isinstance(file, Shared) else None
-    mask = mask or mask_of(file.read(_index(file, index)))
-    check_mask_size(mask.pixels, mask.picture.path, reference)
-    return mask
 
 
 def left(

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from imsim._images import same_file, why_not_read, without_index
 from imsim._version import __version__
-from imsim.cli.jobs import Shared
+from imsim.cli.jobs import Images
 from imsim.cli.measures import Settings, rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, say_line, shortened
 from imsim.cli.outputs import check_output, is_standard_output
@@ -253,7 +253,7 @@ class Outcome:
         """Pairs of different sizes that a report shows, which are no failures without limits."""
         self._said: set[tuple[str, str]] = set()
 
-    def start(self, found: Pairing, shared: list[Shared]) -> None:
+    def start(self, found: Pairing, shared: list[Images]) -> None:
         """Say what is wrong with the choice of files."""
         for failure in found.unmatched:
             say(f"note: {failure.message}")
