@@ -60,8 +60,7 @@ class Worst(NamedTuple):
 class VolumePair:
     """Two checked volumes, with channels last, as they are drawn.
 
-    `local` is the map of `MAP`, if that can be had, and `ends` says where its scale ends. `flips`
-    tells which axes are drawn from their ends.
+    `local` is the map of `MAP`, if that can be had, and `ends` says where its scale ends.
     """
 
     def __init__(
@@ -71,10 +70,20 @@ class VolumePair:
         mask: Any,
         data_range: Any,
         local: Array | None,
-        flips: tuple[bool, ...],
+        directions: Array | None,
         ends: MapScale = "fixed",
     ) -> None:
-        turn = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
+        self.world: list[int] | None = None
+        """Along which of x, y and z each axis goes most, if that is known."""
+        self.flips = (False, False, False)
+        """Which axes are drawn from their ends: head, front and right come first."""
+        if directions is not None:
+            self.world = np.abs(directions).argmax(axis=1).tolist()
+            depth, height, width = (
+                bool(way[world] > 0) for way, world in zip(directions, self.world, strict=True)
+            )
+            self.flips = depth, height, width
+        turn = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
         self.reference, self.test = reference[turn], test[turn]
         self.sides: Place = reference.shape[:3]
         self.channels = reference.shape[3]
