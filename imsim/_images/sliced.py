@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -62,57 +63,19 @@ def pages_of(
     rows, columns = image_axes(axes)
     unit, packing = unit_of(attributes), packing_of(attributes)
     stored = tuple(array.chunks or (1,) * len(axes.shape))
-
-    def read(index: int) -> Contents:
-        part = _reader(array, axes, index, no_data, white)
-        own = (*notes, *said(index))
-        text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
-        if reading.stays_on_disk((height, width), dtype, *channels):
-            reading.check_size(stored, dtype.itemsize)
-            chunks = stored[rows], stored[columns]
-            shape = (height, width, *channels)
-            raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
-            return Contents(
-                cast("Array", raster), own, place=place, unit=unit, packing=packing, grid=grid
-            )
-        reading.check_size((height, width), dtype.itemsize, *channels)
-        found = part(0, height, 0, width)
-        if found.valid is not None:
-            number = int(np.count_nonzero(~found.valid))
-            own += (said_of_no_data(text, number, height * width),)
-        return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
-
-    return Pages(len(axes), read, close, counting=axes.leading)
-
-
-def image_axes(axes: Axes) -> tuple[int, int]:
-    """Return the axes of rows and columns."""
-    rows, columns = [axis for axis in range(len(axes.shape)) if axis != axes.channel][-2:]
-    return rows, columns
-
-
-def _reader(
-    array: Any,
-    axes: Axes,
-    index: int,
-    no_data: tuple[str, float] | None,
-    white: int | None,
-) -> Callable[[int, int, int, int], Contents]:
-    """Return a function that reads a part of image i."""
-    where = iter(np.unravel_index(index, axes.leading) if axes.leading else ())
-    rows, columns = image_axes(axes)
-    counting = {axis for axis in range(len(axes.shape)) if axis not in (rows, columns)}
-    key: list[Any] = [
-        int(next(where)) if axis in counting - {axes.channel} else slice(None)
-        for axis in range(len(axes.shape))
+    counting = [
+        axis for axis in range(len(axes.shape)) if axis not in (rows, columns, axes.channel)
     ]
     # Of the axes that are left, the channels are the first, the second or the last.
-    left = [axis for axis in range(len(axes.shape)) if isinstance(key[axis], slice)]
+    left = [axis for axis in range(len(axes.shape)) if axis not in counting]
 
-    def read(top: int, bottom: int, before: int, after: int) -> Contents:
-        part = list(key)
-        part[rows], part[columns] = slice(top, bottom), slice(before, after)
-        pixels = native(np.asarray(array[tuple(part)]))
+    def part_of(index: int, top: int, bottom: int, before: int, after: int) -> Contents:
+        where = np.unravel_index(index, axes.leading) if axes.leading else ()
+        key: list[Any] = [slice(None)] * len(axes.shape)
+        for axis, place in zip(counting, where, strict=True):
+            key[axis] = int(place)
+        key[rows], key[columns] = slice(top, bottom), slice(before, after)
+        pixels = native(np.asarray(array[tuple(key)]))
         if axes.channel is not None:
             pixels = np.moveaxis(pixels, left.index(axes.channel), -1)
             pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
@@ -123,7 +86,30 @@ def _reader(
         empty = np.asarray(where_equal(samples, no_data[1]).any(axis=-1))
         return Contents(taken, valid=~empty if empty.any() else None)
 
-    return read
+    def read(index: int) -> Contents:
+        part = partial(part_of, index)
+        own = (*notes, *said(index))
+        text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
+        if reading.stays_on_disk((height, width), dtype, *channels):
+            reading.check_size(stored, dtype.itemsize)
+            chunks = stored[rows], stored[columns]
+            raster = Raster((height, width, *channels), dtype, part, chunks=chunks, no_data=text)
+            found = Contents(cast("Array", raster))
+        else:
+            reading.check_size((height, width), dtype.itemsize, *channels)
+            found = part(0, height, 0, width)
+            if found.valid is not None:
+                number = int(np.count_nonzero(~found.valid))
+                own += (said_of_no_data(text, number, height * width),)
+        return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
+
+    return Pages(len(axes), read, close, counting=axes.leading)
+
+
+def image_axes(axes: Axes) -> tuple[int, int]:
+    """Return the axes of rows and columns."""
+    rows, columns = [axis for axis in range(len(axes.shape)) if axis != axes.channel][-2:]
+    return rows, columns
 
 
 def no_data_of(

@@ -21,11 +21,9 @@ from imsim.validation import AXES, check_choice
 
 _PLANES = ("sagittal", "coronal", "axial")
 """Across x, y and z of a patient."""
-_ENDS = (("L", "R"), ("P", "A"), ("F", "H"))
-"""Letters of the directions in which x, y and z end: left, posterior, feet; right, anterior,
-head."""
+_SIDES = (("R", "right"), ("A", "front"), ("H", "head"))
+"""In which x, y and z end, and which are drawn first, whatever the file has first."""
 _TITLES = {"difference": "difference (test - reference)", MAP: f"{MAP}: structural similarity"}
-_WORDS = {"L": "left", "R": "right", "P": "back", "A": "front", "F": "feet", "H": "head"}
 
 
 class Cut(NamedTuple):
@@ -269,9 +267,8 @@ def _figure(pair: VolumePair, cut: Cut, name: str, title: str, png: bytes) -> Ht
     letters: list[object] = []
     if pair.world is not None:
         for axis, class_ in ((cut.rows, "edge top"), (cut.columns, "edge left")):
-            # The side that is drawn first, whatever the file has first.
-            letter = _ENDS[pair.world[axis]][1]
-            letters.append(tag("span", letter, class_=class_, title=_WORDS[letter]))
+            letter, word = _SIDES[pair.world[axis]]
+            letters.append(tag("span", letter, class_=class_, title=word))
     frame = tag(
         "div",
         picture(png, f"{title}, {cut.name}", draggable="false"),
