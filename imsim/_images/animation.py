@@ -34,7 +34,7 @@ COMPOSED = "its frame is laid over those before it, as viewers show it"
 
 
 class After(Enum):
-    """What becomes of the place of a frame before the next one is shown."""
+    """What becomes of the place of a frame before the next one is shown, as PNG numbers it."""
 
     KEEP = 0
     CLEAR = 1
@@ -129,9 +129,6 @@ def _over(colours: Array, alpha: Array, below: Array, below_alpha: Array) -> tup
     return mixed.astype(colours.dtype), np.rint(total * full).astype(alpha.dtype)
 
 
-_AFTER_IN_PNG = {0: After.KEEP, 1: After.CLEAR, 2: After.RESTORE}
-
-
 class _Stored(NamedTuple):
     """A frame as it is stored."""
 
@@ -212,13 +209,13 @@ def _stored(body: bytes, header: ImageHeader) -> _Stored:
         raise ImageFileError("damaged: a frame of its animation has no place")
     width, height, left, top = (int.from_bytes(body[i : i + 4], "big") for i in range(4, 20, 4))
     inside = left + width <= header.width and top + height <= header.height
-    if not inside or not width or not height or body[24] not in _AFTER_IN_PNG or body[25] > 1:
+    if not inside or not width or not height or body[24] > After.RESTORE.value or body[25] > 1:
         raise ImageFileError(
             f"damaged: a frame of its animation is {width} x {height} pixels at {left}, {top}, in "
             f"an image of {header.width} x {header.height}"
         )
     own = header._replace(width=width, height=height)
-    return _Stored(own, left, top, _AFTER_IN_PNG[body[24]], bool(body[25]), [])
+    return _Stored(own, left, top, After(body[24]), bool(body[25]), [])
 
 
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")

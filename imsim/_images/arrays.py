@@ -10,15 +10,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.pictures import (
-    OBJECTS,
-    Array,
-    Contents,
-    ImageFileError,
-    Pages,
-    listed,
-    native,
-)
+from imsim._images.pictures import OBJECTS, Array, Contents, ImageFileError, Pages, listed, native
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source

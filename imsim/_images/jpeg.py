@@ -14,12 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.pictures import (
-    Array,
-    Contents,
-    ImageFileError,
-    Pages,
-)
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.shown import ORIENTATION, oriented
 from imsim._images.source import Source

@@ -12,12 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.pictures import (
-    Array,
-    Contents,
-    ImageFileError,
-    Pages,
-)
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.shown import composite, of_exif, oriented
 from imsim._images.source import Source

@@ -24,14 +24,6 @@ STDIN = "-"
 _CHUNK = 2**24
 
 
-def is_regular(path: str) -> bool:
-    """Tell whether a path leads to an ordinary file: no pipe, no device, no folder.
-
-    In a folder, only ordinary files are opened; a pipe or device is read if the user names it.
-    """
-    return os.path.isfile(path)
-
-
 class Source(NamedTuple):
     """The bytes of a file, which can be read again and again."""
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-from imsim._images import Array, is_regular, without_index
+from imsim._images import Array, without_index
 from imsim.cli.jobs import Job
 from imsim.cli.pairing import FilePair, Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
@@ -145,7 +145,7 @@ def areas_of(path: str) -> list[Area]:
         files = sorted(file for file in others if file.lower().endswith(_POLYGONS))
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
-        if odd := [file for file in files if not is_regular(file)]:
+        if odd := [file for file in files if not os.path.isfile(file)]:
             raise ImsimError(f"{odd[0]}: is a pipe or a device, and not read", "take it out")
         named = ((file, os.path.splitext(os.path.relpath(file, path))[0]) for file in files)
         return [place for file, stem in named for place in _read(file, written(stem))]

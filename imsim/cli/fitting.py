@@ -77,7 +77,7 @@ def fitted(
     own = None
     if rule == "crop":
         said = f"cropped to the {short_size(common)} that both images have, from {{}}"
-        parts = _part(reference, common), _part(test, common)
+        parts = _resized(reference, common), _resized(test, common)
         frame = common
     else:
         frame = tuple(map(max, zip(one, other, strict=True)))
@@ -98,12 +98,6 @@ def fitted(
         if picture.sides != frame
     ]
     return Fitted(*parts, mask, labels, notes, own)
-
-
-def _part(picture: Picture, sides: tuple[int, ...]) -> Picture:
-    inside = tuple(map(slice, sides))
-    valid = None if picture.valid is None else picture.valid[inside]
-    return picture._replace(pixels=picture.pixels[inside], valid=valid)
 
 
 def _of_size(pixels: Array, sides: tuple[int, ...], fill: Any) -> Array:

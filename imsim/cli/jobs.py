@@ -10,11 +10,7 @@ from typing import Any, NamedTuple
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
 from imsim.cli.pairing import Failure, FilePair, Pairing
-from imsim.cli.reading import (
-    Mask,
-    check_mask_size,
-    mask_of,
-)
+from imsim.cli.reading import Mask, check_mask_size, mask_of
 from imsim.errors import ImsimError
 
 

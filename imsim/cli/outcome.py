@@ -143,11 +143,6 @@ def _plain(text: str) -> str:
     return "".join(c if c >= " " and c not in "\ufffe\uffff" else " " for c in readable(text))
 
 
-def scores_said(scores: Iterable[tuple[str, float]]) -> str:
-    """Write scores on one line."""
-    return ", ".join(f"{name} {number(score)}" for name, score in scores)
-
-
 def _is_one_file(pair: FilePair) -> bool:
     """Tell whether a pair is one file, of which its scores tell nothing."""
     indices = [without_index(path)[1] for path in (pair.reference, pair.test)]
@@ -324,7 +319,7 @@ class Outcome:
             say(f"fails: {result.title}: {', '.join(failed)}")
         missing = lacking(result, self.required)
         status = ERROR if missing else FAILED if failed else PASSED
-        said = scores_said(result.scores.items())
+        said = ", ".join(f"{name} {number(score)}" for name, score in result.scores.items())
         self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
 
     def end(self) -> int:

@@ -21,9 +21,10 @@ from imsim.cli.reading import (
     NO_LABEL,
     Mask,
     SizeError,
+    broken_counts,
+    broken_notes,
     comparable,
     labels_of,
-    nan_notes,
     option_notes,
     unknown_notes,
 )
@@ -31,7 +32,7 @@ from imsim.cli.scenes import Scene, alone, on_disk
 from imsim.comparison import compare
 from imsim.differing import COUNTS, counted, places, with_more
 from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
-from imsim.finite import value_ends
+from imsim.finite import nan_scores, value_ends
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.typing import Array
@@ -264,7 +265,10 @@ def _in_memory(
     if labels is None:
         options = options | {"mask": used}
         scores = compare(*pair, metrics, **options, options=settings.options)
-        notes += nan_notes(scores, reference, test, mask, used)
+        # There are none where nothing is left, of which `option_notes` tells.
+        if names := nan_scores(scores, used):
+            counts = broken_counts(reference, test, used)
+            notes += broken_notes(names, reference, test, mask, used is not None, counts)
         return _Found(pair, options, _floats(scores), scores.errors, notes, test, shift=shift)
     numbers, gone = labels_of(labels, reference, used)
     regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)

@@ -12,7 +12,6 @@ from imsim._images import (
     EXTENSIONS,
     VOLUME_EXTENSIONS,
     ImageFileError,
-    is_regular,
     is_series,
     is_zarr,
 )
@@ -95,7 +94,7 @@ class Folder:
                     self._left_aside.append(entry.path)
                 else:  # it may have been one to a folder of images
                     self.unread.append((entry.path, "is a link that leads nowhere"))
-            elif is_regular(entry.path) or not os.path.exists(entry.path):
+            elif os.path.isfile(entry.path) or not os.path.exists(entry.path):
                 self.names.append(name)  # a link to nothing is an image that cannot be read
             else:
                 self.odd.append(entry.path)

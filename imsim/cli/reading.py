@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import (
-    Array,
-    ImageFileError,
-    Picture,
-    as_mask,
-    sized,
-    widened,
-    without_index,
-)
+from imsim._images import Array, ImageFileError, Picture, as_mask, sized, widened, without_index
 from imsim._images.metadata import grid_difference, profile_difference
 from imsim._images.pictures import packed
 from imsim._images.raster import is_raster, mask_on_disk
-from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
+from imsim.finite import broken_pixels, in_another_unit, value_ends
 from imsim.tables import number as written
 
 _UPSIDE = (
@@ -218,22 +210,7 @@ def _span(low: float, high: float) -> str:
     return f"{written(low)} to {written(high)}"
 
 
-def nan_notes(
-    scores: Mapping[str, Any],
-    reference: Picture,
-    test: Picture,
-    mask: Mask | None,
-    used: Array | None,
-) -> list[tuple[str, str]]:
-    """Say which scores are NaN although pixels are left, and of which image that is due to."""
-    names = nan_scores(scores, used)  # none where nothing is left, of which `option_notes` tells
-    if not names:
-        return []
-    counts = _broken_counts(reference, test, used)
-    return broken_notes(names, reference, test, mask, used is not None, counts)
-
-
-def _broken_counts(reference: Picture, test: Picture, used: Array | None) -> list[int]:
+def broken_counts(reference: Picture, test: Picture, used: Array | None) -> list[int]:
     """Count the pixels of each image that are NaN or infinite, where they are used."""
     broken = (broken_pixels(picture.samples) for picture in (reference, test))
     return [int(np.count_nonzero(one if used is None else one & used)) for one in broken]
@@ -255,7 +232,7 @@ def unknown_notes(
 ) -> list[tuple[str, str]]:
     """Say how many pixels count as different since they are NaN or infinite."""
     notes = []
-    counts = _broken_counts(reference, test, used)
+    counts = broken_counts(reference, test, used)
     for picture, number in zip((reference, test), counts, strict=True):
         if number:
             said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "

@@ -16,7 +16,6 @@ from imsim.cli.outcome import Outcome
 from imsim.cli.outputs import output_format
 from imsim.cli.pair_scoring import Result
 from imsim.cli.rows import Csv, Json, Record, Writer
-from imsim.cli.scenes import scene_options
 from imsim.differing import COUNTS
 from imsim.errors import OptionError
 
@@ -209,7 +208,6 @@ def score_options(
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
         "orientation": reading.orientation,
         "channel_axis": reading.channel_axis,
-        **scene_options(arguments),
         **_further_options(arguments, settings),
     } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
 
@@ -217,6 +215,8 @@ def score_options(
 def _further_options(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Return those that are not always named."""
     given = {
+        "level": arguments.level,
+        "ignore_georeference": arguments.ignore_georeference,
         "ignore": arguments.ignore,
         "ignore_from": arguments.ignore_from,
         "ignore_colour": arguments.ignore_colour,

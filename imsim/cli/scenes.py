@@ -65,12 +65,6 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that decide scores, if they are given, as JSON holds them."""
-    found = {"level": arguments.level, "ignore_georeference": arguments.ignore_georeference}
-    return {name: value for name, value in found.items() if value}
-
-
 def size(text: str) -> int:
     """Read a size such as 512MB, 2GB or 1.5GiB; a bare number counts bytes."""
     try:

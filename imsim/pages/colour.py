@@ -52,13 +52,7 @@ def colour_table(name: Colours, number: int) -> Array:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-_TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
-
-
-def colour_list(name: Colours) -> list[int]:
-    """Return the colours of scales of this name: red, green and blue of the first, and so on."""
-    found: list[int] = _TABLES[name].ravel().tolist()
-    return found
+TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
 
 
 class Scale(NamedTuple):
@@ -100,7 +94,7 @@ class Scale(NamedTuple):
         numpy.ndarray of uint8, shape (height, width, 3)
             Red, green and blue.
         """
-        table, values = _TABLES[self.colours], np.asarray(values)
+        table, values = TABLES[self.colours], np.asarray(values)
         picture = np.empty((*values.shape, 3), np.uint8)
         for rows in bands(len(values), values.size // max(len(values), 1)):
             steps, nothing = self.steps_of(values[rows], len(table))

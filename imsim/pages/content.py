@@ -14,7 +14,7 @@ import numpy as np
 
 from imsim.finite import broken_pixels
 from imsim.pages import blocks
-from imsim.pages.colour import LEVEL, MISSING, colour_list, small_png
+from imsim.pages.colour import LEVEL, MISSING, TABLES, small_png
 from imsim.pages.layers import ImagePair, Layer, differing, overview_step
 from imsim.typing import Array
 
@@ -187,7 +187,8 @@ def _can_be_drawn(pair: ImagePair) -> bool:
 
 def _scales(layers: list[Layer]) -> dict[str, Any]:
     """Return what the page needs to draw the layers: their scales, and the colours of these."""
-    tables = {layer.scale.colours: colour_list(layer.scale.colours) for layer in layers}
+    names = dict.fromkeys(layer.scale.colours for layer in layers)
+    tables = {name: TABLES[name].ravel().tolist() for name in names}
     scales = {layer.name: layer.scale._asdict() for layer in layers}
     return {"scales": scales, "colours": tables, "missing": MISSING}
 

@@ -19,8 +19,8 @@ from imsim._images import (
     Picture,
     Reading,
     file_of,
-    looks_like_an_image,
     read_picture,
+    why_not_read,
     without_index,
 )
 from imsim.cli.messages import Notes, progress, say
@@ -99,7 +99,7 @@ class Pictures:
                 self.files.append(path)
         others = []
         for path in left_aside:
-            if looks_like_an_image(path):
+            if why_not_read(path):
                 self.odd.append(Unusable(path, OTHER))
             else:
                 others.append(path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture, file_of, looks_like_an_image
+from imsim._images import Picture, file_of, why_not_read
 from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
 from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
 from imsim.cli.anomaly.score import Rows
@@ -256,7 +256,7 @@ class _Arrivals:
             state, reason = new[path]
             if reason is None:
                 yield from self._images(path, state)
-            elif reason is not OTHER or looks_like_an_image(path):
+            elif reason is not OTHER or why_not_read(path):
                 self.count += 1
                 yield Unusable(path, reason)
             if self._waiting.get(path) == state:
