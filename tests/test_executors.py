@@ -30,15 +30,6 @@ class Simulated:
     def slots(self) -> int:
         return self._slots
 
-    def tasks(self) -> Simulated:
-        return self
-
-    def __enter__(self) -> Simulated:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert not self._tasks
-
     def __len__(self) -> int:
         return len(self._tasks)
 

@@ -32,7 +32,6 @@ from imsim.cli.results import (
     finish,
     parted,
     record_of,
-    score_options,
     writer_of,
 )
 from imsim.cli.rows import Writer, another_run, changed_since, same_score
@@ -165,7 +164,7 @@ def add_compare(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
     settings = settings_of(arguments)
-    metrics, limits = settings.metrics, settings.limits
+    metrics = settings.metrics
     if arguments.labels and (counts := [name for name in metrics if name in COUNTS]):
         raise OptionError(
             f"--labels: has a row for each region, and {', '.join(counts)} are of whole images",
@@ -200,14 +199,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         if arguments.junit is not None:
             check_junit(arguments, inputs, images)
             junit = Junit(arguments.junit)
-        options = score_options(arguments, settings, reading)
-        names = {pair.test: pair.name for pair in found.pairs}
-        writer = writer_of(arguments, metrics, limits, options, names)
+        writer = writer_of(arguments, settings, jobs)
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
         outcome = Outcome(settings, listeners)
-        shared = (jobs.reference, jobs.mask, jobs.labels)
-        outcome.start(found, [file for file in shared if file])
+        outcome.start(jobs)
         is_whole = False
         try:
             yield from _rows(arguments, settings, jobs, writer, outcome)

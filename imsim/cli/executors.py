@@ -232,31 +232,30 @@ def as_they_come(
     queue, size = Queue(parts), Size()
     suspects: list[Part] = []
     suspect: Part | None = None
-    with fleet.tasks() as tasks:
-        while queue or suspects or len(tasks):
-            slots = fleet.slots()
-            # A cluster that starts workers when there is work must see some.
-            while queue and suspect is None and len(tasks) < AHEAD * max(slots, 1):
-                tasks.submit(queue.take(size.images, slots))
-            if suspects and not len(tasks):
-                suspect = suspects.pop()
-                tasks.submit([suspect])
-            some = False
-            for taken, found in tasks.ended():
-                some = True
-                if found is not None:
-                    answer: Answer = found.answer
-                    size.learn(answer.images, found.seconds, slots)
-                    for part in answer.rests:
-                        queue.put(part)
-                    yield answer
-                elif taken == [suspect]:
-                    yield Answer([lost(taken[0])])
-                else:
-                    suspects += chain.from_iterable(map(_singly, taken))
-                suspect = None
-            if not some:
-                time.sleep(TICK)
+    while queue or suspects or len(fleet):
+        slots = fleet.slots()
+        # A cluster that starts workers when there is work must see some.
+        while queue and suspect is None and len(fleet) < AHEAD * max(slots, 1):
+            fleet.submit(queue.take(size.images, slots))
+        if suspects and not len(fleet):
+            suspect = suspects.pop()
+            fleet.submit([suspect])
+        some = False
+        for taken, found in fleet.ended():
+            some = True
+            if found is not None:
+                answer: Answer = found.answer
+                size.learn(answer.images, found.seconds, slots)
+                for part in answer.rests:
+                    queue.put(part)
+                yield answer
+            elif taken == [suspect]:
+                yield Answer([lost(taken[0])])
+            else:
+                suspects += chain.from_iterable(map(_singly, taken))
+            suspect = None
+        if not some:
+            time.sleep(TICK)
 
 
 def _singly(part: Part) -> list[Part]:

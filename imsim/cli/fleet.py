@@ -217,6 +217,7 @@ class Fleet:
         self._number = 0
         self._looked = -LOOK_SECONDS
         self._waits = False
+        self._parts: dict[Any, list[Any]] = {}  # of the tasks under way
 
     def __enter__(self) -> Fleet:
         try:
@@ -240,20 +241,29 @@ class Fleet:
                 )
             except (OSError, ValueError, TypeError, RuntimeError) as error:
                 why = "nothing answers" if isinstance(error, TimeoutError) else _first_line(error)
-                raise FleetError(
-                    f"--scheduler {self.address}: cannot be reached: {why}",
+                raise self._error(
+                    f"cannot be reached: {why}",
                     "start one with `dask scheduler`, and give the address it prints",
                 ) from error
             self._client: Any = stack.enter_context(client)
             self._survey()
+            self._ready = distributed.as_completed(
+                loop=client.loop, with_results=True, raise_errors=False
+            )
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self._parts:
+            with contextlib.suppress(Exception):  # whatever ended the run is what is told
+                self._client.cancel(list(self._parts), force=True)
         if error[0] is None and self.address != LOCAL:
             with contextlib.suppress(OSError, RuntimeError):  # the scheduler is done, too
                 self._client.run(forget, self._order.number, on_error="ignore")
         self._stack.__exit__(*error)
+
+    def _error(self, problem: str, remedy: str | None = None) -> FleetError:
+        return FleetError(f"--scheduler {self.address}: {problem}", remedy)
 
     def _survey(self) -> None:
         """Refuse a cluster whose machines have no imsim, or another version of it."""
@@ -272,10 +282,7 @@ class Fleet:
         }  # other errors are those of workers that have just died
         for place, version in wrong.items():
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise FleetError(
-                f"--scheduler {self.address}: {place}{more} {_said_of(version)}",
-                INSTALL,
-            )
+            raise self._error(f"{place}{more} {_said_of(version)}", INSTALL)
 
     def slots(self) -> int:
         """Return how many tasks the cluster runs at a time, as of the last second."""
@@ -300,22 +307,26 @@ class Fleet:
             raise self._gone() from error
 
     def _gone(self) -> FleetError:
-        return FleetError(
-            f"--scheduler {self.address}: the connection to the scheduler was lost",
-            "see that it runs, and its log",
-        )
+        lost = "the connection to the scheduler was lost"
+        return self._error(lost, "see that it runs, and its log")
 
-    def tasks(self) -> Tasks:
-        """Return what takes the tasks of a run, to be used in a ``with`` statement."""
-        return Tasks(self._client, self)
+    def __len__(self) -> int:
+        return len(self._parts)
 
-    def submitted(self, parts: list[Any]) -> Any:
-        """Return the future of a task."""
+    def submit(self, parts: list[Any]) -> None:
+        """Hand a task to the scheduler."""
         # Not pure: a scheduler that lives on must not answer with what an earlier run found.
         task = Task(self._order, self._slots, parts)
-        return self._asked(lambda: self._client.submit(perform, task, pure=False))
+        future = self._asked(lambda: self._client.submit(perform, task, pure=False))
+        self._parts[future] = parts
+        self._ready.add(future)
 
-    def outcome(self, future: Any, result: Any) -> Done | None:
+    def ended(self) -> Iterator[tuple[list[Any], Done | None]]:
+        """Yield the parts of the tasks that have ended since, with what came of them."""
+        for future, result in self._ready.next_batch(block=False):
+            yield self._parts.pop(future), self._outcome(future, result)
+
+    def _outcome(self, future: Any, result: Any) -> Done | None:
         """Return what came of a task, or None if workers died of it."""
         from distributed import KilledWorker
 
@@ -324,49 +335,13 @@ class Fleet:
             if isinstance(error, KilledWorker):
                 return None
             if isinstance(error, (ImportError, AttributeError, pickle.UnpicklingError)):
-                raise FleetError(
-                    f"--scheduler {self.address}: a worker {_said_of(error)}", INSTALL
-                ) from error
-            raise FleetError(f"--scheduler {self.address}: a task failed: {unforeseen(error)}")
+                raise self._error(f"a worker {_said_of(error)}", INSTALL) from error
+            raise self._error(f"a task failed: {unforeseen(error)}")
         if future.status != "finished" or not isinstance(result, Done):
             raise self._gone()
         if result.refusal is not None:
-            problem, remedy = result.refusal
-            raise FleetError(f"--scheduler {self.address}: {problem}", remedy)
+            raise self._error(*result.refusal)
         return result
-
-
-class Tasks:
-    """The tasks under way; what is left of them when the ``with`` block ends is cancelled."""
-
-    def __init__(self, client: Any, fleet: Fleet) -> None:
-        self._client, self._fleet = client, fleet
-        self._parts: dict[Any, list[Any]] = {}
-
-    def __enter__(self) -> Tasks:
-        from distributed import as_completed
-
-        self._ready = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._parts:
-            with contextlib.suppress(Exception):  # whatever ended the run is what is told
-                self._client.cancel(list(self._parts), force=True)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def submit(self, parts: list[Any]) -> None:
-        """Hand a task to the scheduler."""
-        future = self._fleet.submitted(parts)
-        self._parts[future] = parts
-        self._ready.add(future)
-
-    def ended(self) -> Iterator[tuple[list[Any], Done | None]]:
-        """Yield the parts of the tasks that have ended since, with what came of them."""
-        for future, result in self._ready.next_batch(block=False):
-            yield self._parts.pop(future), self._fleet.outcome(future, result)
 
 
 async def _call(address: str) -> None:

@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 
 from imsim._images import same_file, why_not_read, without_index
 from imsim._version import __version__
-from imsim.cli.jobs import Images
+from imsim.cli.jobs import Jobs
 from imsim.cli.measures import Settings, rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, say_line, shortened
 from imsim.cli.outputs import check_output, is_standard_output
 from imsim.cli.pair_scoring import Result
-from imsim.cli.pairing import Failure, FilePair, Pairing
+from imsim.cli.pairing import Failure, FilePair
 from imsim.differing import measure
 from imsim.errors import OptionError
 from imsim.pages import readable
@@ -248,8 +248,9 @@ class Outcome:
         """Pairs of different sizes that a report shows, which are no failures without limits."""
         self._said: set[tuple[str, str]] = set()
 
-    def start(self, found: Pairing, shared: list[Images]) -> None:
+    def start(self, jobs: Jobs) -> None:
         """Say what is wrong with the choice of files."""
+        found = jobs.found
         for failure in found.unmatched:
             say(f"note: {failure.message}")
             status = FAILED if self.limits else SKIPPED
@@ -278,7 +279,7 @@ class Outcome:
         own = [] if found.reference else [pair.test for pair in found.pairs if _is_one_file(pair)]
         if own:
             say(f"note: images compared with themselves, each one file: {len(own)}, e.g. {own[0]}")
-        for file in shared:
+        for file in filter(None, (jobs.reference, jobs.mask, jobs.labels)):
             for note in file.notes:
                 self._said.add((file.file.path, note))
                 say(f"note: {file.file.path}: {note}")

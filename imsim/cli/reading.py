@@ -115,15 +115,16 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
             "unpack both: save the values as floats",
         )
     reference, test = widened(reference, test)
+    notes = []
     if said := profile_difference(reference.profile, test.profile):
-        test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+        notes.append(f"{said}; the pixels are compared as stored")
     if said := grid_difference(reference.grid, test.grid):
-        test = test._replace(notes=(*test.notes, f"{said}; they are compared one by one"))
+        notes.append(f"{said}; they are compared one by one")
     if reference.unit and test.unit and reference.unit != test.unit:
-        said = _UNITS.format(test.unit, reference.unit)
-        test = test._replace(notes=(*test.notes, said))
+        notes.append(_UNITS.format(test.unit, reference.unit))
     if reference.from_bottom != test.from_bottom:
-        test = test._replace(notes=(*test.notes, _UPSIDE.format(reference.path)))
+        notes.append(_UPSIDE.format(reference.path))
+    test = test._replace(notes=(*test.notes, *notes))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test

@@ -135,7 +135,7 @@ def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generato
     for text in settings.ignored.unused(found.pairs):
         say(f"note: {text}")
     with Jobs(found, run.reading) as jobs:
-        outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
+        outcome.start(jobs)
         entries = [*_without_partner(found, run), *_set_aside(found, run)]
         with progress(len(found.pairs), "pair") as bar:
             threads = arguments.workers or imsim.get_workers()

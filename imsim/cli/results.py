@@ -11,6 +11,7 @@ import numpy as np
 
 import imsim
 from imsim._images import Reading, without_index
+from imsim.cli.jobs import Jobs
 from imsim.cli.measures import Settings, verdicts
 from imsim.cli.outcome import Outcome
 from imsim.cli.outputs import output_format
@@ -99,13 +100,11 @@ SCORED, FAILED, MISMATCHED, UNMATCHED = "scored", "failed", "size differs", "no 
 
 
 def writer_of(
-    arguments: argparse.Namespace,
-    metrics: list[str],
-    limits: Mapping[str, float],
-    options: Record,
-    names: Mapping[str, str],
+    arguments: argparse.Namespace, settings: Settings, jobs: Jobs
 ) -> Writer[Result] | None:
-    """Return what writes rows to a file or the terminal; `names` are those of the test files."""
+    """Return what writes rows to a file or the terminal."""
+    metrics, options = settings.metrics, score_options(arguments, settings, jobs.reading)
+    names = {pair.test: pair.name for pair in jobs.found.pairs}
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
@@ -133,7 +132,7 @@ def writer_of(
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
         skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
-        if "kind" in record and record.get("rules", {}) != _rules(numbers, limits):
+        if "kind" in record and record.get("rules", {}) != _rules(numbers, settings.limits):
             raise ValueError("a pair that was judged by other limits: it is scored again")
         return Result(record["reference"], test, name, numbers, record.get("skipped", skipped))
 

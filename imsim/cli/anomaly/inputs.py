@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -40,7 +40,6 @@ OTHER = (
     "is an image with an ending that is not looked for in a folder: save it as PNG or TIFF, or "
     "move it elsewhere"
 )
-Detector = TypeVar("Detector", "AnomalyDetector", "ItemDetector")
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -269,28 +268,28 @@ def _form(picture: Picture | Unusable) -> tuple[object, object] | None:
     return picture.pixels.shape, picture.pixels.dtype
 
 
-def load(kind: type[Detector], path: str) -> Detector:
-    """Load a detector, or say why that cannot be."""
-    from imsim.anomaly import storage
+def load_any(path: str) -> AnomalyDetector | ItemDetector:
+    """Load a detector of whole images or of items, whatever the file holds."""
+    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
 
-    if kind.__name__ != "ItemDetector" and storage.kind_of(path) == "ItemDetector":
-        raise OptionError(
-            f"{path}: is a model of items, of `imsim anomaly train --items`; `imsim anomaly score` "
-            "and `imsim anomaly watch` take it"
-        )
+    kind = ItemDetector if storage.kind_of(path) == "ItemDetector" else AnomalyDetector
     try:
         return kind.load(path)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def load_any(path: str) -> AnomalyDetector | ItemDetector:
-    """Load a detector of whole images or of items, whatever the file holds."""
-    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
+def load(path: str) -> AnomalyDetector:
+    """Load a detector of whole images; refuse one of items."""
+    from imsim.anomaly import ItemDetector
 
-    if storage.kind_of(path) == "ItemDetector":
-        return load(ItemDetector, path)
-    return load(AnomalyDetector, path)
+    model = load_any(path)
+    if isinstance(model, ItemDetector):
+        raise OptionError(
+            f"{path}: is a model of items, of `imsim anomaly train --items`; `imsim anomaly score` "
+            "and `imsim anomaly watch` take it"
+        )
+    return model
 
 
 def digest(path: str) -> str:

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     refuse_shared(*pictures)
     read = (arguments.good, arguments.bad, arguments.masks)
     check_folder(arguments.output, [path for path in read if path])
-    detector = load(anomaly.AnomalyDetector, arguments.model)
+    detector = load(arguments.model)
     correction = Correction(arguments)
     (good_names, good), (bad_names, bad) = map(stacked, pictures)
     if good.shape[1:] != bad.shape[1:] or good.dtype != bad.dtype:
