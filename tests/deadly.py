@@ -6,10 +6,10 @@ import os
 import signal
 from typing import Any
 
-from imsim.cli import fleet_pairs
+from imsim.cli import pair_scoring
 
 NAME = "05.png"
-_score_parts = fleet_pairs.score_parts
+_score_parts = pair_scoring.score_parts
 
 
 def score_parts(jobs: Any, run: Any, parts: list[Any], threads: int) -> Any:

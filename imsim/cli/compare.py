@@ -13,7 +13,6 @@ import imsim
 from imsim._images import ImageFile, Reading, file_of
 from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
-from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import add_maps, check_map_format, scales
@@ -22,9 +21,9 @@ from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
 from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
 from imsim.cli.outputs import check_maps, check_output, output_format
-from imsim.cli.pair_scoring import Result, scored
+from imsim.cli.pair_scoring import Result, scored, scored_afar
 from imsim.cli.pairing import Failure, FilePair, pair_files
-from imsim.cli.places import VOLUMES_HELP, add_volumes, check_volumes
+from imsim.cli.reading import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.cli.results import (
     LABELS_HELP,
     add_labels,

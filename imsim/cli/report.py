@@ -38,8 +38,7 @@ from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.outputs import check_folder, check_output, is_standard_output
 from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
-from imsim.cli.places import add_volumes, check_volumes
-from imsim.cli.reading import check_mask_size, mask_of
+from imsim.cli.reading import add_volumes, check_mask_size, check_volumes, mask_of
 from imsim.cli.report_pair import NOT_SCORED, shown
 from imsim.errors import ImsimError, OptionError, unforeseen
 from imsim.pages import Entry, folder_report, page, readable, tag
