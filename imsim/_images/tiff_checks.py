@@ -102,7 +102,7 @@ def _value(tag: np.void, order: str) -> int:
 
 
 # Values of the Compression tag.
-_NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
+NONE, _FAX_RLE, _FAX_3, _FAX_4, LZW = 1, 2, 3, 4, 5
 _JPEGS = (6, 7, 33007, 34892)
 _JPEG_XR, _PNG = (22610, 34934), 34933
 _JPEG_2000, _WEBP = (33003, 33004, 33005, 34712), (34927, 50001)
@@ -117,8 +117,8 @@ _PICTURES = (
 INEXACT = frozenset({*_JPEGS, *_PICTURES} - {_PNG})
 """What may change numbers; all but JPEG can keep them, which their chunks do not tell alike."""
 _DEFLATE, _LZMA = (8, 32946), 34925
-_PACKBITS, _ZSTD = 32773, (34926, 50000)
-WITH_PREDICTOR = frozenset({_LZW, *_DEFLATE, _LZMA, *_ZSTD})
+PACKBITS, _ZSTD = 32773, (34926, 50000)
+WITH_PREDICTOR = frozenset({LZW, *_DEFLATE, _LZMA, *_ZSTD})
 """Compressions of data behind a predictor, as libtiff has them."""
 _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
@@ -168,7 +168,7 @@ def chunk_check(
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    if page.compression == _NONE:
+    if page.compression == NONE:
         if (counts > chunk.nbytes + _PADDING).any():
             raise ImageFileError(
                 f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels "
@@ -192,7 +192,7 @@ def chunk_check(
 
 def most_bytes(page: TiffPage) -> float:
     """Return the bytes that a strip or tile takes at most; of compressed ones nothing tells."""
-    return _chunk(page).nbytes if page.compression == _NONE else math.inf
+    return _chunk(page).nbytes if page.compression == NONE else math.inf
 
 
 def _chunk(page: TiffPage) -> _Chunk:
@@ -215,9 +215,9 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         if codec in _DEFLATE and find_spec("imagecodecs") is not None and not is_packed:
             return None
         return lambda content, rows: _check_inflated(content, rows, chunk, _INFLATORS[codec]())
-    if codec == _LZW:
+    if codec == LZW:
         return lambda content, rows: _check_lzw(content, rows, chunk)
-    if codec == _PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
+    if codec == PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
         return lambda content, _: check_runs(content, chunk.nbytes)
     if find_spec("imagecodecs") is None:
         return None  # no other codec can be decoded
