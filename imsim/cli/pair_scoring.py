@@ -358,8 +358,7 @@ def _lost(part: Part) -> Failure:
 
 def _opening(run: Run) -> Jobs:
     """Open the files that all pairs of a run share, on a worker."""
-    shared = Pairing([], run.reference, run.mask, [], False, [], [], [], [], [])
-    return Jobs(shared, run.reading, run.labels)
+    return Jobs(Pairing(run.reference, run.mask), run.reading, run.labels)
 
 
 def score_parts(jobs: Jobs, run: Run, parts: list[Part], threads: int) -> Answer:

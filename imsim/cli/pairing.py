@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -199,33 +200,34 @@ class Failure(NamedTuple):
     """Of a pair of different sizes, which."""
 
 
-class Pairing(NamedTuple):
+@dataclass
+class Pairing:
     """The result of matching."""
 
-    pairs: list[FilePair]
-    reference: str | None
+    reference: str | None = None
     """The file that is the reference of every pair, if there is one."""
-    mask: str | None
+    mask: str | None = None
     """The file that is the mask of every pair, if there is one."""
-    tests: list[str]
+    tests: list[str] = field(default_factory=list)
     """The test files that were named themselves."""
-    folders: bool
+    folders: bool = False
     """Whether any folder was named."""
-    unmatched: list[Failure]
-    """The files that have no partner."""
-    failed: list[Failure]
-    """The pairs whose files are not certain, or missing, and folders that cannot be read."""
-    left_aside: list[str]
-    """Files in the folders that are not read, by their endings."""
-    odd: list[str]
-    """Pipes and devices in the folders that are called like images."""
-    inputs: list[str]
+    inputs: list[str] = field(default_factory=list)
     """All that is read: what was named, and the linked folders in the folders."""
-    unmasked: Sequence[str] = ()
+    pairs: list[FilePair] = field(default_factory=list)
+    unmatched: list[Failure] = field(default_factory=list)
+    """The files that have no partner."""
+    failed: list[Failure] = field(default_factory=list)
+    """The pairs whose files are not certain, or missing, and folders that cannot be read."""
+    left_aside: list[str] = field(default_factory=list)
+    """Files in the folders that are not read, by their endings."""
+    odd: list[str] = field(default_factory=list)
+    """Pipes and devices in the folders that are called like images."""
+    unmasked: list[str] = field(default_factory=list)
     """The test files without a mask of their own, where some may have none."""
     pairless: str = ""
     """Why there is no pair, if there is none and no failure says it."""
-    idle_masks: Sequence[str] = ()
+    idle_masks: list[str] = field(default_factory=list)
     """The masks that are of none of the images."""
 
 
@@ -249,109 +251,71 @@ def pair_files(
     it is an error, as is a file that is to be compared with a folder.
     """
     found = Pairing(
-        pairs=[],
-        reference=None if is_folder(reference, volumes) else reference,
-        mask=None if mask is None or is_folder(mask, volumes) else mask,
-        tests=[test for test in tests if not is_folder(test, volumes)],
-        folders=any(is_folder(path, volumes) for path in [reference, *tests]),
-        unmatched=[],
-        failed=[],
-        left_aside=[],
-        odd=[],
-        inputs=[reference, *tests, *([mask] if mask else [])],
+        None if is_folder(reference, volumes) else reference,
+        None if mask is None or is_folder(mask, volumes) else mask,
+        [test for test in tests if not is_folder(test, volumes)],
+        any(is_folder(path, volumes) for path in [reference, *tests]),
+        [reference, *tests, *([mask] if mask else [])],
     )
     references = None if found.reference else _folder(reference, found, volumes)
     masks = None if mask is None or found.mask else _folder(mask, found, volumes)
     if references and found.tests:
         raise _no_folder(found.tests[0], reference, volumes)
-    matching = _Matching(found, (reference, references), (mask, masks), masks_may_miss)
+    used: set[str] = set()
+    masking: set[str] = set()
+
+    def match(name: str, path: str, shown: str) -> None:
+        """Note the pair of a test file, or why there is none."""
+        partners = references.partners(name) if references else [reference]
+        used.update(partners)
+        if not partners:
+            alone = _alone(path, name, reference, references)
+            found.unmatched.append(Failure(alone, None, path))
+            return
+        own_masks = masks.partners(name) if masks else [mask]
+        masking.update(map(str, own_masks))
+        partner = references.path(partners[0]) if references else reference
+        why = "" if own_masks or masks_may_miss else f"has no mask in {mask}"
+        if len(partners) > 1:
+            why = _several("partner", partners, reference)
+        elif len(own_masks) > 1:
+            why = _several("mask", own_masks, mask)
+        if why:
+            one = partner if len(partners) == 1 else None
+            found.failed.append(Failure(f"{path}: {why}", one, path))
+            return
+        own_mask = mask
+        if masks:
+            own_mask = masks.path(str(own_masks[0])) if own_masks else None
+            found.unmasked += [] if own_masks else [path]
+        stem = stem_of(name)
+        if stem == name and not os.path.isdir(path):
+            stem = os.path.splitext(name)[0]
+        found.pairs.append(FilePair(partner, path, own_mask, shown, stem))
+
+    nothing = NO_VOLUME if volumes else NO_IMAGE
     empty: list[Failure] = []
     for test in tests:
         folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
-            empty.append(Failure(f"{test}: {NO_VOLUME if volumes else NO_IMAGE}", None, test))
+            empty.append(Failure(f"{test}: {nothing}", None, test))
         for name in folder.names if folder else [os.path.basename(os.path.normpath(test))]:
             path = folder.path(name) if folder else test
-            matching.match(name, path, name if folder and len(tests) == 1 else path)
-        matching.end_of(test, folder)
+            match(name, path, name if folder and len(tests) == 1 else path)
+        for name in references.names if references else ():
+            if references and name not in used:
+                path = references.path(name)
+                found.unmatched.append(Failure(_alone(path, name, test, folder), path))
+        used.clear()
     if not (found.pairs or found.failed):
-        nothing = NO_VOLUME if volumes else NO_IMAGE
         why = _nothing(reference, references, tests, found, nothing)
         if not (pairs_may_miss and found.unmatched):
             raise ImageFileError(why)
-        found = found._replace(pairless="" if empty else why)
+        found.pairless = "" if empty else why
     found.failed.extend(empty)
-    return found._replace(unmasked=matching.unmasked, idle_masks=matching.idle_masks())
-
-
-class _Matching:
-    """Matches the files of a run, one by one, with their references and masks.
-
-    Each of these two is the path that was named, and the folder there if it is one.
-    """
-
-    def __init__(
-        self,
-        found: Pairing,
-        reference: tuple[str, Folder | None],
-        mask: tuple[str | None, Folder | None],
-        masks_may_miss: bool,
-    ) -> None:
-        self._found = found
-        self._reference, self._references = reference
-        self._mask, self._masks = mask
-        self._masks_may_miss = masks_may_miss
-        self._used: set[str] = set()
-        self._masking: set[str] = set()
-        self.unmasked: list[str] = []
-
-    def match(self, name: str, path: str, shown: str) -> None:
-        """Note the pair of a test file, or why there is none."""
-        folder, masks = self._references, self._masks
-        partners = folder.partners(name) if folder else [self._reference]
-        self._used.update(partners)
-        if not partners:
-            alone = _alone(path, name, self._reference, folder)
-            self._found.unmatched.append(Failure(alone, None, path))
-            return
-        own_masks = masks.partners(name) if masks else [self._mask]
-        self._masking.update(map(str, own_masks))
-        partner = folder.path(partners[0]) if folder else self._reference
-        if why := self._uncertain(partners, own_masks):
-            one = partner if len(partners) == 1 else None
-            self._found.failed.append(Failure(f"{path}: {why}", one, path))
-            return
-        mask = self._mask
-        if masks:
-            mask = masks.path(str(own_masks[0])) if own_masks else None
-            self.unmasked += [] if own_masks else [path]
-        stem = stem_of(name)
-        if stem == name and not os.path.isdir(path):
-            stem = os.path.splitext(name)[0]
-        self._found.pairs.append(FilePair(partner, path, mask, shown, stem))
-
-    def _uncertain(self, partners: Sequence[str], masks: Sequence[str | None]) -> str:
-        """Say why it is not certain what belongs to a file."""
-        if len(partners) > 1:
-            return _several("partner", partners, self._reference)
-        if len(masks) > 1:
-            return _several("mask", masks, self._mask)
-        return "" if masks or self._masks_may_miss else f"has no mask in {self._mask}"
-
-    def end_of(self, test: str, folder: Folder | None) -> None:
-        """Note the references that no file of a test folder belonged to."""
-        if self._references:
-            for name in self._references.names:
-                if name not in self._used:
-                    path = self._references.path(name)
-                    alone = _alone(path, name, test, folder)
-                    self._found.unmatched.append(Failure(alone, path))
-        self._used = set()
-
-    def idle_masks(self) -> list[str]:
-        """Return the masks that are of none of the files."""
-        masks = self._masks
-        return [masks.path(n) for n in masks.names if n not in self._masking] if masks else []
+    if masks:
+        found.idle_masks = [masks.path(n) for n in masks.names if n not in masking]
+    return found
 
 
 def _no_folder(file: str, reference: str, volumes: bool) -> ImageFileError:
