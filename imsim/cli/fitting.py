@@ -49,11 +49,6 @@ class Fitted(NamedTuple):
     own: tuple[Array, Array] | None = None
     """Where each image has pixels of its own, if both are filled up."""
 
-    @property
-    def only_one(self) -> Array | None:
-        """Where only one image has pixels of its own, if both are filled up."""
-        return None if self.own is None else np.logical_xor(*self.own)
-
 
 def fitted(
     reference: Picture,
@@ -184,17 +179,13 @@ def max_shift_of(arguments: argparse.Namespace) -> int | None:
     return arguments.max_shift or MAX_SHIFT
 
 
-class Aligned(NamedTuple):
-    """A test image that was moved, the pixels to score, and the shift (down, right)."""
+def aligned(
+    reference: Picture, test: Picture, used: Array | None, max_shift: int
+) -> tuple[Picture, Array, tuple[float, float], tuple[str, str]]:
+    """Move a test image onto its reference by what counts in both; their sizes may differ.
 
-    pixels: Array
-    used: Array
-    shift: tuple[float, float]
-    note: tuple[str, str]
-
-
-def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: int) -> Aligned:
-    """Move a test image onto its reference by what counts in both; their sizes may differ."""
+    Returns it, the pixels to score, the shift (down, right), and a note.
+    """
     try:
         found = imsim.align(
             reference.pixels,
@@ -209,7 +200,7 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
     lost = before - int(np.count_nonzero(found.valid))
     note = "moved by {:+.2f} pixels down and {:+.2f} right".format(*found.shift)
     note += f"; {lost} pixels ({share(lost, before)}) have no partner then" if lost else ""
-    return Aligned(found.image, found.valid, found.shift, (test.path, note))
+    return test._replace(pixels=found.image), found.valid, found.shift, (test.path, note)
 
 
 def moved_onto(

@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import imsim
 from imsim._images import ImageFileError, Picture, Reading
 from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, in_order, parts_of
@@ -221,7 +223,8 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     if labels is None and counts and not found.errors.keys() & COUNTS.keys():
         used = found.options["mask"]
         found.notes.extend(tolerance_notes(settings.tolerance, reference, found.test, used))
-        more, boxes = count(counts, found.pair, found.options, settings.tolerance, fit.only_one)
+        only_one = None if fit.own is None else np.logical_xor(*fit.own)
+        more, boxes = count(counts, found.pair, found.options, settings.tolerance, only_one)
         found.scores.update(more)
         found.notes.extend(unknown_notes(counts, reference, found.test, used))
     if settings.maps is not None:
@@ -263,10 +266,8 @@ def _in_memory(
     (reference, test), notes = pictures, []
     shift: tuple[float, float] | None = None
     if settings.max_shift is not None:
-        moved = aligned(reference, test, used, settings.max_shift)
-        used, shift = moved.used, moved.shift
-        test = test._replace(pixels=moved.pixels)
-        notes.append(moved.note)
+        test, used, shift, note = aligned(reference, test, used, settings.max_shift)
+        notes.append(note)
     pair = reference.pixels, test.pixels
     notes += option_notes(reference, test, mask, used, options["data_range"])
     if labels is None:

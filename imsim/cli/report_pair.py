@@ -155,9 +155,8 @@ def _shown(job: Job, result: Result | Failure, files: Files, settings: Settings)
     shift = result.shift if isinstance(result, Result) else None
     if isinstance(result, Failure) and result.sizes and settings.max_shift is not None:
         try:
-            found = aligned(reference, test, used, settings.max_shift)
-            shift = found.shift
-            said.append(found.note)
+            *_, shift, moved = aligned(reference, test, used, settings.max_shift)
+            said.append(moved)
         except ImageFileError as error:
             said.append((test.path, f"not moved: {error.reason}"))
     if shift is not None:
