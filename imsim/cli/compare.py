@@ -221,7 +221,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 
 def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
-    rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
+    rows = f"; {outcome.pairs} rows are in {arguments.output}, --resume goes on"
     return rows if arguments.output else ""
 
 
@@ -364,11 +364,10 @@ class _Text:
         self, outcome: Outcome, arguments: argparse.Namespace, data_ranges: DataRanges
     ) -> Iterator[str]:
         """Yield the summary."""
-        summary = outcome.summary
         what = "region" if arguments.labels else "pair"
-        yield f"{self._gap}{summary.pairs} {what}{'' if summary.pairs == 1 else 's'} scored"
-        if summary.pairs:
-            yield summary.table(self.width)
+        yield f"{self._gap}{outcome.pairs} {what}{'' if outcome.pairs == 1 else 's'} scored"
+        if outcome.pairs:
+            yield outcome.table(self.width)
         if arguments.output:
             yield f"A row per {what}: {readable(arguments.output)}"
         elif not self.rows_fit:

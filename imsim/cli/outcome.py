@@ -171,49 +171,6 @@ class _Statistics:
             self.high, self.highest = score, name
 
 
-class Summary:
-    """Takes the results one by one and holds what the whole run comes to."""
-
-    def __init__(self, metrics: Iterable[str]) -> None:
-        self.pairs = 0
-        self._statistics = {name: _Statistics() for name in metrics}
-        self._skipped: dict[tuple[str, str], int] = {}
-        """Metrics and the reason for skipping them, and of how many pairs."""
-
-    def add(self, result: Result) -> None:
-        """Take a result."""
-        self.pairs += 1
-        for name, score in result.scores.items():
-            self._statistics[name].add(score, result.name)
-        for skip in by_reason(result.skipped):
-            self._skipped[skip] = self._skipped.get(skip, 0) + 1
-
-    def table(self, width: int) -> str:
-        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
-        rows = [["metric", "mean", "min", "max", "unit"]]
-        worsts = [("worst", "")]
-        for name, found in self._statistics.items():
-            if not found.count and not found.missing:
-                continue
-            facts = measure(name)
-            mean = found.total / found.count if found.count else math.nan
-            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
-            worst = found.lowest if facts.higher_is_better else found.highest
-            end = f"  ({found.missing} NaN)" if found.missing else ""
-            if low == high and found.count > 1:
-                worst, end = "", f"all are equal{end}"
-            rows.append([name, *map(number, (mean, low, high)), facts.unit])
-            worsts.append((worst, end))
-        room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
-        for row, (worst, end) in zip(rows, worsts, strict=True):
-            row.append(shortened(worst, max(room - len(end), 9)) + end)
-        lines = [table(rows, "lrrr")]
-        for (names, reason), count in self._skipped.items():
-            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
-            lines.append(f"skipped{share}: {names}: {reason}")
-        return "\n".join(lines)
-
-
 def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return each reason once, after the metrics that were skipped for it."""
     names: dict[str, list[str]] = {}
@@ -234,7 +191,10 @@ class Outcome:
 
     def __init__(self, settings: Settings, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = listeners
-        self.summary = Summary(settings.metrics)
+        self.pairs = 0
+        self._statistics = {name: _Statistics() for name in settings.metrics}
+        self._skipped: dict[tuple[str, str], int] = {}
+        """Metrics and the reason for skipping them, and of how many pairs."""
         self.limits, self.required = settings.limits, settings.required
         self.notes, self.skips = Notes(), Tally()
         self.failures: list[Failure] = []
@@ -301,7 +261,11 @@ class Outcome:
 
     def add(self, result: Result) -> None:
         """Take a result."""
-        self.summary.add(result)
+        self.pairs += 1
+        for name, score in result.scores.items():
+            self._statistics[name].add(score, result.name)
+        for skip in by_reason(result.skipped):
+            self._skipped[skip] = self._skipped.get(skip, 0) + 1
         for name, note in result.notes:
             if (name, note) not in self._said:
                 self.notes.add(note, name)
@@ -323,6 +287,31 @@ class Outcome:
         said = ", ".join(f"{name} {number(score)}" for name, score in result.scores.items())
         self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
 
+    def table(self, width: int) -> str:
+        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
+        rows = [["metric", "mean", "min", "max", "unit"]]
+        worsts = [("worst", "")]
+        for name, found in self._statistics.items():
+            if not found.count and not found.missing:
+                continue
+            facts = measure(name)
+            mean = found.total / found.count if found.count else math.nan
+            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
+            worst = found.lowest if facts.higher_is_better else found.highest
+            end = f"  ({found.missing} NaN)" if found.missing else ""
+            if low == high and found.count > 1:
+                worst, end = "", f"all are equal{end}"
+            rows.append([name, *map(number, (mean, low, high)), facts.unit])
+            worsts.append((worst, end))
+        room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
+        for row, (worst, end) in zip(rows, worsts, strict=True):
+            row.append(shortened(worst, max(room - len(end), 9)) + end)
+        lines = [table(rows, "lrrr")]
+        for (names, reason), count in self._skipped.items():
+            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
+            lines.append(f"skipped{share}: {names}: {reason}")
+        return "\n".join(lines)
+
     def end(self) -> int:
         """Say how often things went wrong, and return the exit status."""
         self.notes.end()
@@ -333,11 +322,11 @@ class Outcome:
         mismatched = len(self.mismatched)
         if not self.limits:
             failures, mismatched = failures + mismatched, 0
-        total = self.summary.pairs + self.shown + failures + mismatched
+        total = self.pairs + self.shown + failures + mismatched
         if failures and total > 1:
             say(f"error: {failures} of {total} could not be scored; they are named above")
         if self.beyond and total > 1:
-            say(f"{self.beyond} of {self.summary.pairs} pairs fail")
+            say(f"{self.beyond} of {self.pairs} pairs fail")
         if mismatched:
             pairs = "1 pair has" if mismatched == 1 else f"{mismatched} pairs have"
             say(f"{pairs} different sizes, and fail{'s' if mismatched == 1 else ''}")

@@ -183,7 +183,7 @@ def finish(writer: Writer[Result], outcome: Outcome, *, nested: bool, is_whole: 
                     writer.row(names | {"status": status, "notes": said})
         if nested and is_whole:
             counts = {kind: len(failures) for kind, failures in kinds.items()}
-            counts = {SCORED: outcome.summary.pairs, **counts}
+            counts = {SCORED: outcome.pairs, **counts}
             last = {"counts": counts, "rules": outcome.rules, "status": outcome.status}
             writer.row({"kind": "end"} | last)
     finally:
