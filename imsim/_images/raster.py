@@ -211,7 +211,7 @@ def mask_on_disk(picture: Picture) -> Raster:
             raise several_values(picture.path, low, high)
         if len(first) and not used:
             used.append(first.copy())
-        return Contents(mask)
+        return Contents(mask, part.notes)
 
     found: Raster = raster.mapped(read, picture.sides, np.dtype(bool))
     return found

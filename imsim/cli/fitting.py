@@ -12,7 +12,7 @@ import imsim
 from imsim._images import Array, ImageFileError, Picture
 from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges, count
-from imsim.cli.reading import Mask, short_size
+from imsim.cli.reading import short_size
 from imsim.errors import ImsimError, OptionError
 from imsim.moving import moved, translated
 from imsim.pages import share
@@ -43,7 +43,7 @@ class Fitted(NamedTuple):
 
     reference: Picture
     test: Picture
-    mask: Mask | None
+    mask: Picture | None
     labels: Picture | None
     notes: list[tuple[str, str]]
     own: tuple[Array, Array] | None = None
@@ -53,7 +53,7 @@ class Fitted(NamedTuple):
 def fitted(
     reference: Picture,
     test: Picture,
-    mask: Mask | None,
+    mask: Picture | None,
     labels: Picture | None,
     rule: str,
     data_ranges: DataRanges,
@@ -84,7 +84,7 @@ def fitted(
             _padded(test, reference, own[::-1], data_range),
         )
     if mask is not None:
-        mask = Mask(_resized(mask.picture, frame), _of_size(mask.pixels, frame, True))
+        mask = mask._replace(pixels=_of_size(mask.pixels, frame, True))
     if labels is not None:
         labels = _resized(labels, frame)
     notes = [

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
 from imsim.cli.pairing import Failure, FilePair, Pairing
-from imsim.cli.reading import Mask, check_mask_size, mask_of
+from imsim.cli.reading import check_size, mask_of
 from imsim.errors import ImsimError
 
 
@@ -23,7 +23,7 @@ class Job(NamedTuple):
     stem: str
     path: str
     """Of the test file below the folder that was named, without the ending."""
-    read: Callable[[], tuple[Picture, Picture, Mask | None, Picture | None]]
+    read: Callable[[], tuple[Picture, Picture, Picture | None, Picture | None]]
     """Reads reference, test, mask and labels as the files have them."""
     close: Callable[[], None]
 
@@ -42,7 +42,7 @@ class Images:
                     self.file.close()
 
     @cached_property
-    def mask(self) -> Mask | None:
+    def mask(self) -> Picture | None:
         """The image that is kept, as a mask."""
         return None if self.picture is None else mask_of(self.picture)
 
@@ -120,11 +120,11 @@ class Jobs:
             yield Failure(str(error), pair.reference, pair.test)
             return
 
-        def read(index: int) -> tuple[Picture, Picture, Mask | None, Picture | None]:
+        def read(index: int) -> tuple[Picture, Picture, Picture | None, Picture | None]:
             first, second = reference.read(index), test.read(index)
             own_mask = None if mask is None else mask.mask or mask_of(mask.read(index))
             if own_mask is not None:
-                check_mask_size(own_mask.pixels, own_mask.picture.path, first)
+                check_size(own_mask, first, "mask is")
             return first, second, own_mask, None if labels is None else labels.read(index)
 
         number = len(test.file)

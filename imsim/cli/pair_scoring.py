@@ -26,7 +26,6 @@ from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
     NO_LABEL,
-    Mask,
     SizeError,
     Spacing,
     broken_counts,
@@ -188,7 +187,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
     first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
-    others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
+    others = [*([mask] if mask else []), *([labels] if labels else [])]
     spacing, place_notes = placed(
         reference, test, others, settings.spacing, ignore=settings.ignore_georeference
     )
@@ -246,7 +245,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         tuple(dict.fromkeys(notes)),
         spacing,
         found.regions,
-        mask.picture.path if mask else None,
+        mask.path if mask else None,
         data_range or usual_data_range([found.test.pixels.dtype]),
         found.shift,
         boxes,
@@ -256,7 +255,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
 def _in_memory(
     pictures: tuple[Picture, Picture],
     used: Any,
-    mask: Mask | None,
+    mask: Picture | None,
     labels: Picture | None,
     metrics: list[str],
     options: dict[str, Any],

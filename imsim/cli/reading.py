@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,28 +30,17 @@ _UNITS = (
 _REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
 
 
-class Mask(NamedTuple):
-    """A mask and where it came from; like its picture, it may stay on the disk."""
-
-    picture: Picture
-    pixels: Any
-
-
-def mask_of(picture: Picture) -> Mask:
-    """Return the mask that a picture holds."""
-    on_disk = is_raster(picture.pixels)
-    return Mask(picture, mask_on_disk(picture) if on_disk else as_mask(picture))
+def mask_of(picture: Picture) -> Picture:
+    """Return a picture of the mask that a picture holds; it may stay on the disk."""
+    pixels: Any = mask_on_disk(picture) if is_raster(picture.pixels) else as_mask(picture)
+    return picture._replace(pixels=pixels, valid=None)
 
 
-def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
-    """Refuse a mask of another size than the reference."""
-    _check_size(mask, path, reference, "mask is")
-
-
-def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None:
-    if pixels.shape != reference.sides:
+def check_size(picture: Picture, reference: Picture, said: str) -> None:
+    """Refuse a mask or labels, as it is said, of another size than the reference."""
+    if picture.pixels.shape != reference.sides:
         raise ImageFileError(
-            f"{path}: the {said} {sized(pixels.shape)}, but {reference.path} "
+            f"{picture.path}: the {said} {sized(picture.pixels.shape)}, but {reference.path} "
             f"is {reference}; they must have the same size"
         )
 
@@ -64,7 +53,7 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[
     pixels = labels.pixels
     if pixels.ndim != len(reference.sides) or labels.transparent:
         raise _no_labels(labels, "transparent in parts" if labels.transparent else str(labels))
-    _check_size(pixels, labels.path, reference, "labels are")
+    check_size(labels, reference, "labels are")
     valid = labels.valid
     numbers = _whole(labels) if pixels.dtype.kind == "f" else pixels
     numbers = numbers.astype(np.uint8) if numbers.dtype.kind == "b" else numbers
@@ -177,14 +166,14 @@ def _turned(*pictures: Picture) -> str:
 def option_notes(
     reference: Picture,
     test: Picture,
-    mask: Mask | None,
+    mask: Picture | None,
     used: Array | None,
     data_range: float | None,
 ) -> list[tuple[str, str]]:
     """Say of which image or mask the data range, the mask or its rows make little sense."""
     said = []
-    if mask and mask.picture.from_bottom != reference.from_bottom:
-        said.append((mask.picture.path, _UPSIDE.format(reference.path)))
+    if mask and mask.from_bottom != reference.from_bottom:
+        said.append((mask.path, _UPSIDE.format(reference.path)))
     in_mask = mask is None or bool(mask.pixels.any())
     if note := emptied(test, mask, in_mask=in_mask, is_used=used is None or bool(used.any())):
         return [*said, note]
@@ -222,11 +211,11 @@ def broken_counts(reference: Picture, test: Picture, used: Array | None) -> list
 
 
 def emptied(
-    test: Picture, mask: Mask | None, *, in_mask: bool, is_used: bool
+    test: Picture, mask: Picture | None, *, in_mask: bool, is_used: bool
 ) -> tuple[str, str] | None:
     """Say which file it is if the mask, or all that is left out, leaves no pixel."""
     if mask and not in_mask:
-        return mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN"
+        return mask.path, "this mask leaves out every pixel, so that the scores are NaN"
     if not is_used:
         return test.path, "every pixel is left out, so that the scores are NaN"
     return None
@@ -249,13 +238,13 @@ def broken_notes(
     names: Iterable[str],
     reference: Picture,
     test: Picture,
-    mask: Mask | None,
+    mask: Picture | None,
     is_masked: bool,
     counts: Iterable[int],
 ) -> list[tuple[str, str]]:
     """Say which scores are NaN, and how many pixels of both images are NaN or infinite."""
     where = "over the pixels that are left" if is_masked else "over all pixels"
-    where = f"with the mask {mask.picture.path}" if mask else where
+    where = f"with the mask {mask.path}" if mask else where
     notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
     for picture, count in zip((reference, test), counts, strict=True):
         if count:

@@ -38,7 +38,7 @@ from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.outputs import check_folder, check_output, is_standard_output
 from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
-from imsim.cli.reading import add_volumes, check_mask_size, check_volumes, mask_of
+from imsim.cli.reading import add_volumes, check_size, check_volumes, mask_of
 from imsim.cli.report_pair import NOT_SCORED, shown
 from imsim.errors import ImsimError, OptionError, unforeseen
 from imsim.pages import Entry, folder_report, page, readable, tag
@@ -385,7 +385,7 @@ def _report_pair(arguments: argparse.Namespace, settings: Settings) -> Generator
     second, *masks = (read_picture(path, plain) for path in paths[1:])
     mask = mask_of(masks[0]) if masks else None
     if mask:
-        check_mask_size(mask.pixels, arguments.mask, first)
+        check_size(mask, first, "mask is")
     outcome = Outcome(settings)
     found = shown(
         Job(

@@ -20,7 +20,7 @@ from imsim._images.shown import TRANSPARENT
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
-from imsim.cli.reading import Mask, broken_notes, emptied, range_notes
+from imsim.cli.reading import broken_notes, emptied, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
 from imsim.validation import LEAST_MEMORY, check_memory
@@ -88,7 +88,7 @@ class Scene:
         first: Picture,
         second: Picture,
         reference: Picture,
-        mask: Mask | None,
+        mask: Picture | None,
         ignored: Ignored,
         data_range: float | None,
         image: Image | None = None,
@@ -101,13 +101,12 @@ class Scene:
         self._lock = threading.Lock()
         self._parts: OrderedDict[Box, dict[str, Any]] = OrderedDict()
         shape, dtype = reference.pixels.shape, reference.pixels.dtype
-        stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
+        stored = [_raster(p) for p in (first, second, mask) if p and is_raster(p.pixels)]
         declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
         left_out = any(ignored._replace(areas=())) or ignored.areas_of(image)
         self.is_masked = bool(mask or declared or valid or left_out)
-        masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
-        tiles = [raster.stored for raster in (*stored, *masks)]
+        tiles = [raster.stored for raster in stored]
         chunks = max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
         self.a, self.b = (View(self, name, shape, dtype, chunks) for name in ("a", "b"))
         self.mask = None
@@ -205,7 +204,7 @@ class Scene:
     ) -> list[tuple[str, str]]:
         """Say what was found in all parts that were read, as of images in memory."""
         notes = []
-        pictures = [*self._pictures, *([self._mask.picture] if self._mask else [])]
+        pictures = [*self._pictures, *([self._mask] if self._mask else [])]
         for index, picture in enumerate(pictures):
             if is_raster(picture.pixels):
                 notes += [(picture.path, note) for note in _raster(picture).said]
@@ -262,7 +261,7 @@ class View:
         return np.asarray(self._scene.part(self._name, (top, bottom, left, right))[inner])
 
 
-def on_disk(first: Picture, second: Picture, mask: Mask | None) -> bool:
+def on_disk(first: Picture, second: Picture, mask: Picture | None) -> bool:
     """Tell whether any part of a pair stays on the disk."""
     return is_raster(first.pixels, second.pixels, mask and mask.pixels)
 

@@ -183,12 +183,12 @@ def _mask(file: ImageFile, name: str, size: tuple[int, ...]) -> Array:
     if mask.pixels.shape != size:
         height, width = mask.pixels.shape
         raise ImageFileError(
-            f"{mask.picture.path}: the mask is {width} x {height} pixels, but {name} is "
+            f"{mask.path}: the mask is {width} x {height} pixels, but {name} is "
             f"{size[1]} x {size[0]}; they must have the same size"
         )
     if not mask.pixels.any():
         raise ImageFileError(
-            f"{mask.picture.path}: marks no pixel, but {name} is among the bad images; mark its "
+            f"{mask.path}: marks no pixel, but {name} is among the bad images; mark its "
             "defect, or leave the image out"
         )
     found: Array = mask.pixels
