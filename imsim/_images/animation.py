@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
 from imsim._images.png import (
     ANIMATION,
     FRAMES,
@@ -336,11 +336,7 @@ def _frame(block: _Block, height: int, width: int, *, grey: bool, notes: tuple[s
     if block.transparent is not None:
         used[block.transparent] = 0
     asked = int(np.flatnonzero(used).max(initial=0))
-    if asked >= len(block.palette):
-        raise ImageFileError(
-            f"damaged: its pixels ask for colour {asked} of a palette of {len(block.palette)}, "
-            "counted from 0"
-        )
+    check_palette(asked, len(block.palette))
     # The index of what is transparent may lie beyond the palette.
     table = np.zeros((256, 4), np.uint8)
     table[: len(block.palette), :3], table[:, 3] = block.palette, 255

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
 from imsim._images.reading import Reading
 from imsim._images.shown import composite
 from imsim._images.source import Source
@@ -47,12 +47,12 @@ class _Header(NamedTuple):
 
 def open_bmp(source: Source, reading: Reading) -> Pages:
     """Open a file of one image, which is read on demand."""
-    return Pages(1, lambda _: _read(source.read(), reading))
 
+    def read(_: int) -> Contents:
+        content = source.read()
+        return _pixels(content, reading)._replace(profile=_profile(content))
 
-def _read(content: bytes, reading: Reading) -> Contents:
-    image = _pixels(content, reading)
-    return image._replace(profile=_profile(content))
+    return Pages(1, read)
 
 
 def _profile(content: bytes) -> Profile | None:
@@ -76,11 +76,7 @@ def _pixels(content: bytes, reading: Reading) -> Contents:
         indices = _indices(_rows(content, header), header)
     else:
         indices, notes = _unpacked(content, header)
-    if indices.max() >= len(header.palette):
-        raise ImageFileError(
-            f"damaged: its pixels ask for colour {indices.max()} of a palette of "
-            f"{len(header.palette)}, counted from 0"
-        )
+    check_palette(indices.max(), len(header.palette))
     if reading.as_stored:
         return Contents(indices, notes)
     return Contents(_through(header.palette, indices), notes)

@@ -262,6 +262,14 @@ def said_of_no_data(what: str, number: int, total: int) -> str:
     return f"no data ({what}) at {number} of {total} pixels, which are masked"
 
 
+def check_palette(asked: int, number: int) -> None:
+    """Refuse pixels that ask for a colour which a palette of so many has not."""
+    if asked >= number:
+        raise ImageFileError(
+            f"damaged: its pixels ask for colour {asked} of a palette of {number}, counted from 0"
+        )
+
+
 def native(pixels: Array) -> Array:
     """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

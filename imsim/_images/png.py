@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
 from imsim._images.reading import Reading
 from imsim._images.shown import composite, of_exif, oriented
 from imsim._images.source import Source
@@ -341,11 +341,7 @@ def _coloured(
         palette = np.frombuffer(found.get(b"PLTE", b""), np.uint8)
         if not 0 < palette.size <= 3 * 2**header.depth or palette.size % 3:
             raise ImageFileError(f"damaged: its palette has {palette.size} bytes")
-        if samples.max() >= palette.size // 3:
-            raise ImageFileError(
-                f"damaged: its pixels ask for colour {samples.max()} of a palette of "
-                f"{palette.size // 3}, counted from 0"
-            )
+        check_palette(samples.max(), palette.size // 3)
         if reading.as_stored:
             return samples, None, ()
         colours = palette.reshape(-1, 3)[samples]
