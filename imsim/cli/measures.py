@@ -253,15 +253,22 @@ _OF_SOME = ("maps", "map_format", "memory", "ignore_georeference", "on_size_mism
 def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Settings:
     """Return what the arguments say; `default` names the metrics that are meant without any."""
     given = vars(arguments)
-    metrics, limits, required = _judged_by(arguments, default)
+    if arguments.tolerance is not None:
+        check_number("--tolerance", arguments.tolerance)
+    limits = parse_limits(arguments.fail_under, arguments.fail_over)
+    counts = [*(PLAIN if arguments.tolerance is not None else ())]
+    counts += BY_RULE if arguments.anti_aliasing else []
+    named = named_ones(arguments.metrics)
+    asked = default if arguments.metrics is None else arguments.metrics
+    metrics = parse_metrics(asked, limits, counts)
     workers = arguments.workers
     if workers is None and given.get("scheduler") is None:
         workers = imsim.get_workers()  # asked for here: in a thread of many, it is one
     return Settings(
         metrics,
         limits,
-        required,
-        bool(named_ones(arguments.metrics)),
+        {*limits, *counts, *named},
+        bool(named),
         DataRanges(arguments.data_range),
         Ignored.of(arguments),
         arguments.volume,
@@ -273,16 +280,3 @@ def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Se
         workers,
         **{name: given[name] for name in _OF_SOME if name in given},
     )
-
-
-def _judged_by(
-    arguments: argparse.Namespace, default: str | None
-) -> tuple[list[str], dict[str, float], set[str]]:
-    if arguments.tolerance is not None:
-        check_number("--tolerance", arguments.tolerance)
-    limits = parse_limits(arguments.fail_under, arguments.fail_over)
-    counts = [*(PLAIN if arguments.tolerance is not None else ())]
-    counts += BY_RULE if arguments.anti_aliasing else []
-    named = default if arguments.metrics is None else arguments.metrics
-    metrics = parse_metrics(named, limits, counts)
-    return metrics, limits, {*limits, *counts, *named_ones(arguments.metrics)}

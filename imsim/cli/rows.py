@@ -48,12 +48,9 @@ class Csv:
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the first line, up to one that is not whole."""
-        reader = csv.reader(lines, strict=True)
-        while True:
-            try:
-                yield dict(zip(self.columns, next(reader), strict=True))
-            except (StopIteration, ValueError, csv.Error):
-                return
+        with contextlib.suppress(ValueError, csv.Error):
+            for cells in csv.reader(lines, strict=True):
+                yield dict(zip(self.columns, cells, strict=True))
 
     @staticmethod
     def _line(cells: Iterable[str]) -> str:
@@ -83,14 +80,11 @@ class Json:
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the first line, up to one that is no object."""
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            if not isinstance(record, dict):
-                return
-            yield record
+        with contextlib.suppress(ValueError):
+            for record in map(json.loads, lines):
+                if not isinstance(record, dict):
+                    return
+                yield record
 
 
 def json_number(value: float) -> float | str:
