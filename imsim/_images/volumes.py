@@ -46,7 +46,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
     reading.check_size((pages.number, height, width), kind.itemsize, *channels)
     pixels = np.empty((pages.number, *first.pixels.shape), kind)
     notes: dict[str, None] = {}
-    masks: dict[int, Array] = {}
+    valid: Array | None = None
     transparent, turned = False, ""
     for index in range(pages.number):
         part = pages.read(index) if index else first
@@ -60,26 +60,10 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         notes.update(dict.fromkeys(part.notes))
         transparent, turned = transparent or part.transparent, turned or part.turned
         if part.valid is not None:
-            masks[index] = part.valid
-    valid = _with_data(masks, pixels.shape[:3])
-    found = Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
-    return found._replace(
-        profile=first.profile,
-        from_bottom=first.from_bottom,
-        unit=first.unit,
-        packing=first.packing,
-        grid=first.grid,
-    )
-
-
-def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:
-    """Put together where slices have data; a slice that is not named has it everywhere."""
-    if not masks:
-        return None
-    valid = np.ones(shape, bool)
-    for index, mask in masks.items():
-        valid[index] = mask
-    return valid
+            valid = np.ones(pixels.shape[:3], bool) if valid is None else valid
+            valid[index] = part.valid
+    found = first._replace(pixels=pixels, notes=tuple(notes), valid=valid, ndim=3, place=None)
+    return found._replace(transparent=transparent, turned=turned)
 
 
 def rescaled_type(

@@ -7,6 +7,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -306,7 +307,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         return None
     missing = total = 0
     spans = [range(r.start // c, (r.stop - 1) // c + 1) for r, c in zip(box, chunks, strict=True)]
-    for place in _places(spans):
+    for place in product(*spans):
         name = separator.join([*start, *map(str, place)])
         path = os.path.join(array.path, *name.split("/"))
         if sharded is None:
@@ -329,12 +330,6 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
             return None
         missing += int((index[within] == _NO_CHUNK).all(axis=-1).sum())
     return missing, total
-
-
-def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
-    shape = tuple(len(span) for span in spans)
-    for place in np.ndindex(shape):
-        yield tuple(span[i] for span, i in zip(spans, place, strict=True))
 
 
 def _index(path: str, grid: Sequence[int], sharding: Mapping[str, Any]) -> Any:
