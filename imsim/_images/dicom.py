@@ -98,11 +98,7 @@ def check_exact(header: Any, reading: Reading) -> None:
 
 
 def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
-    """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0.
-
-    A frame that lacks the mark of its end, for which its decoder does not look, or has more bytes
-    than pixels, is an error.
-    """
+    """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0."""
     from pydicom import dcmread
     from pydicom.encaps import generate_frames
 

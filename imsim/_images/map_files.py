@@ -125,10 +125,7 @@ def npy_rows(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterato
 def tiff_rows(
     path: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Georeference | None
 ) -> Iterator[Rows]:
-    """Yield a TIFF file that takes rows, at the place on the ground that is told.
-
-    NaN, where nothing is scored, is declared to be no data.
-    """
+    """Yield a TIFF file that takes rows, at the place on the ground that is told."""
     import tifffile
 
     tags: list[Any] = [] if place is None else place.extratags()

@@ -159,10 +159,7 @@ _TURNS = {
 
 
 def oriented(image: Contents, orientation: object, reading: Reading) -> Contents:
-    """Turn an image as its tag says, or leave it as it is stored, with a note.
-
-    Pixels with a place on the ground stay as they are stored, since that is told of them.
-    """
+    """Turn an image as its tag says, or leave it as it is stored, with a note."""
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     if turn is None:
         return image

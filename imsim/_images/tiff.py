@@ -357,14 +357,11 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             masks = [everywhere if part.valid is None else part.valid for part in found]
             valid = np.asarray(np.stack(masks).all(axis=channel_axis))
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
-        return Contents(
-            pixels,
-            notes,
-            valid,
+        return found[0]._replace(
+            pixels=pixels,
+            notes=notes,
+            valid=valid,
             transparent=any(part.transparent for part in found),
-            turned=found[0].turned,
-            place=found[0].place,
-            profile=found[0].profile,
             packing=_together([part.packing for part in found]),
         )
 

@@ -186,10 +186,7 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
 
 
 def check_complete(page: TiffPage) -> Array:
-    """Refuse a page without all strips or tiles: the reader would fill missing ones with zeros.
-
-    Returns the bytes of each of them.
-    """
+    """Return the bytes of all strips or tiles; refuse missing ones, which the reader makes zeros."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (

@@ -27,11 +27,7 @@ __all__ = ["command_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status.
-
-    0 on success; 1 if a score is beyond its limit; 2 after any error, also if the output cannot be
-    written or its reader went away; 130 if interrupted.
-    """
+    """Run the command and return its exit status, of which the help of each command tells."""
     try:
         with _interruptible():
             status = _guarded(lambda: _command(argv))

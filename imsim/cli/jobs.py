@@ -90,10 +90,7 @@ class Jobs:
         self._close(list(self._open))
 
     def each(self, bar: Any = None) -> Iterator[Job | Failure]:
-        """Yield a job for each pair of images, or why there is none.
-
-        The total of the bar, which counts files, is raised by the further images of each.
-        """
+        """Yield a job for each pair of images, or why there is none; the bar learns of further images."""
 
         def every(number: int) -> range:
             if bar is not None:

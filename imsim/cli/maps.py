@@ -88,9 +88,7 @@ def write_maps(
     """Write the map of each metric that has one, and yield why others are missing.
 
     The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
-    page per slice. The scale follows from the bounds of the map and the data range; only ``auto``
-    ends it at the worst value of the map at hand. With a ``memory`` among the options, maps are
-    written block by block.
+    page per slice. With a ``memory`` among the options, maps are written block by block.
     """
     form, is_fixed = settings.map_format, settings.map_scale == "fixed"
     data_range = options["data_range"] or usual_data_range([reference.pixels.dtype])

@@ -117,11 +117,7 @@ def check_maps(
     metrics: Iterable[str],
     images: Iterable[str],
 ) -> None:
-    """Make the folder of maps; refuse to write two to one file, one over an image, or none.
-
-    `stems` are what the maps of each pair are called. `inputs` are the files and folders that are
-    read, and `images` all files.
-    """
+    """Make the folder of maps; refuse to write two to one file, one over an image, or none."""
     if folder is None:
         return
     mapped = [name for name in metrics if METRICS[name].map_function is not None]

@@ -121,10 +121,7 @@ def picture(pixels: Array | bytes, alt: str, **attributes: object) -> Html:
 
 
 def table(head: list[object], rows: list[list[object]], caption: str = "") -> Html:
-    """Write a table that scrolls on its own where it is wider than the window.
-
-    Numbers, written as text, are the caller's to format. The first cell of each row is its heading.
-    """
+    """Write a table that scrolls on its own; the first cell of each row is its heading."""
     titles = [tag("th", title, scope="col") for title in head]
     lines = [
         tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]))
