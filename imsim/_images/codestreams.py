@@ -66,7 +66,7 @@ def check_webp(content: bytes, open_: Callable[[bytes], Any]) -> None:
 
 
 def check_avif(content: bytes) -> None:
-    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1 and what fills its byte."""
+    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1, and fills its byte."""
     place, last = 0, b""
     while place + 8 <= len(content):
         size, last = (

@@ -186,7 +186,7 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
 
 
 def check_complete(page: TiffPage) -> Array:
-    """Return the bytes of all strips or tiles; refuse missing ones, which the reader makes zeros."""
+    """Return the bytes of all strips or tiles; refuse missing ones, which the reader has as 0."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (

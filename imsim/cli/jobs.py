@@ -90,7 +90,7 @@ class Jobs:
         self._close(list(self._open))
 
     def each(self, bar: Any = None) -> Iterator[Job | Failure]:
-        """Yield a job for each pair of images, or why there is none; the bar learns of further images."""
+        """Yield a job for each pair of images, or why there is none; the bar gets its total."""
 
         def every(number: int) -> range:
             if bar is not None:

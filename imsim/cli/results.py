@@ -193,7 +193,7 @@ def finish(writer: Writer[Result], outcome: Outcome, *, nested: bool, is_whole: 
 def score_options(
     arguments: argparse.Namespace, settings: Settings, reading: Reading
 ) -> dict[str, Any]:
-    """Return the options that decide scores, as JSON holds them: two runs mix only if they agree."""
+    """Return the options that decide scores, as in JSON: two runs mix only if they agree."""
     labels = {} if arguments.labels is None else {"labels": arguments.labels}
     return {
         "mask": arguments.mask,
