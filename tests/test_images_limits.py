@@ -200,7 +200,7 @@ def test_devices():
 
 
 def test_a_pipe_that_never_ends(monkeypatch):
-    monkeypatch.setattr("imsim._images.source.memory_limit", lambda: 1000.0)
+    monkeypatch.setattr("imsim._images.reading.memory_limit", lambda: 1000.0)
     os.mkfifo("pipe")
     thread = feed("pipe", Path(save("a.npy", GREY)).read_bytes())
     with pytest.raises(ImageFileError, match="gives more than 2048 bytes; save it to a file"):

@@ -26,9 +26,8 @@ from imsim._images.png import (
     header_of,
     open_png,
 )
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import composite
-from imsim._images.source import Source
 
 COMPOSED = "its frame is laid over those before it, as viewers show it"
 

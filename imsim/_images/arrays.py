@@ -12,8 +12,7 @@ import numpy as np
 
 from imsim._images.pictures import OBJECTS, Array, Contents, ImageFileError, Pages, listed, native
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
 
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")

@@ -9,9 +9,8 @@ import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import composite
-from imsim._images.source import Source
 
 _PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS = 0, 1, 2, 3, 6
 _BITS = {

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.metadata import Space, rounded
 from imsim._images.pictures import Array, ImageFileError
-from imsim._images.places import Space, rounded
 
 Headers = dict[str, Any]
 """The header of each file by its name."""

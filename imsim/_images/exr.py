@@ -16,9 +16,8 @@ import numpy as np
 
 from imsim._images.metadata import Profile
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed, needing
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import composite
-from imsim._images.source import Source
 
 _NEEDED = {
     "channels": (b"chlist", None),

@@ -22,8 +22,7 @@ from imsim._images.nifti import HEADER_BYTES, NIFTI_SIGNATURES, is_nifti, open_n
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import PNG_SIGNATURE, is_animated, open_png
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
-from imsim._images.source import GZIP_SIGNATURE, Source, beginning, find, unpacked
+from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, find, unpacked
 from imsim._images.tiff import open_tiff
 from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume

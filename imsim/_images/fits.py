@@ -26,8 +26,7 @@ from imsim._images.pictures import (
     needing,
     said_of_no_data,
 )
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
 from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 
 FITS_SIGNATURE = b"SIMPLE  "

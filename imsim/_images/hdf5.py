@@ -16,7 +16,7 @@ import numpy as np
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.metadata import Grid
 from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.sliced import (
     NO_DATA,
     NOT_APPLIED,
@@ -26,7 +26,6 @@ from imsim._images.sliced import (
     number_of,
     pages_of,
 )
-from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
 _FIRST = 48  # bytes of the shortest superblock, with which a file begins

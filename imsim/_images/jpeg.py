@@ -15,9 +15,8 @@ import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import ORIENTATION, oriented
-from imsim._images.source import Source
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 _METADATA = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from imsim._images.metadata import NO_DATA, Georeference
 from imsim._images.pictures import Array, needing
-from imsim._images.places import NO_DATA, Georeference
 from imsim._images.png import PALETTE, PNG_SIGNATURE, ImageHeader, chunk
 from imsim._images.zarr_nodes import node_at
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from imsim._images.metadata import SAME_SPACING, Space, rounded
 from imsim._images.pictures import Contents, ImageFileError, Pages, native, needing
-from imsim._images.places import SAME_SPACING, Space, rounded
-from imsim._images.reading import Reading
-from imsim._images.source import GZIP_SIGNATURE, Source, beginning, named_as_damage
+from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, named_as_damage
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 
 NIFTI_SIGNATURES = (

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.metadata import Grid, Profile
-from imsim._images.places import Georeference, Space
+from imsim._images.metadata import Georeference, Grid, Profile, Space
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]

@@ -13,9 +13,8 @@ import numpy as np
 
 from imsim._images.metadata import Profile, profile_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import composite, of_exif, oriented
-from imsim._images.source import Source
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6

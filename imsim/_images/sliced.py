@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from imsim._images.arrays import Axes
-from imsim._images.metadata import Grid
+from imsim._images.metadata import Georeference, Grid
 from imsim._images.pictures import (
     AS_STORED,
     Array,
@@ -21,7 +21,6 @@ from imsim._images.pictures import (
     said_of_no_data,
     where_equal,
 )
-from imsim._images.places import Georeference
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 

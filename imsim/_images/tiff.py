@@ -17,8 +17,7 @@ from imsim._images.arrays import Axes, axes_of
 from imsim._images.metadata import Grid, of_imagej, of_ome
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.raster import Raster, stacked
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
 from imsim._images.tiff_checks import Link, walk
 from imsim._images.tiff_parts import open_page, open_plane
 

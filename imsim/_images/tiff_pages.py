@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images.metadata import Profile, profile_of
+from imsim._images.metadata import NO_DATA, TAGS, Profile, of_tags, profile_of
 from imsim._images.pictures import (
     AS_STORED,
     Array,
@@ -19,10 +19,8 @@ from imsim._images.pictures import (
     said_of_no_data,
     where_equal,
 )
-from imsim._images.places import NO_DATA, TAGS, of_tags
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import ORIENTATION, composite, oriented
-from imsim._images.source import Source
 from imsim._images.tiff_checks import LZW, NONE, PACKBITS, WITH_PREDICTOR, check_chunks, most_bytes
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ import numpy as np
 
 from imsim._images.pictures import Array, Contents, ImageFileError, native
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
+from imsim._images.reading import Reading, Source
 from imsim._images.shown import full_value
-from imsim._images.source import Source
 from imsim._images.tiff_checks import INEXACT, chunk_check
 from imsim._images.tiff_pages import (
     check_complete,

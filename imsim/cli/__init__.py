@@ -16,8 +16,8 @@ from imsim._version import __version__
 from imsim.cli.accept import add_accept
 from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
-from imsim.cli.messages import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
+from imsim.cli.outputs import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.report import add_report
 from imsim.cli.tools import add_compile, add_completion, add_list
 from imsim.errors import ImsimError, unforeseen

@@ -17,10 +17,17 @@ from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import Settings, add_judging, settings_of
-from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
 from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
-from imsim.cli.outputs import check_maps, check_output, output_format
+from imsim.cli.outputs import (
+    check_maps,
+    check_output,
+    output_format,
+    progress,
+    say,
+    shortened,
+    width,
+)
 from imsim.cli.pair_scoring import Result, scored, scored_afar
 from imsim.cli.pairing import Failure, FilePair, pair_files
 from imsim.cli.reading import VOLUMES_HELP, add_volumes, check_volumes

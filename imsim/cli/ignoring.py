@@ -11,8 +11,8 @@ import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, Reading, where_equal, without_index
 from imsim.cli.areas import COLUMNS, Area, Box, Image, Names, areas_of, rectangle
-from imsim.cli.messages import Notes
 from imsim.cli.options import pixel_value
+from imsim.cli.outputs import Notes
 from imsim.errors import OptionError
 from imsim.pages import share
 

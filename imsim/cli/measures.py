@@ -13,8 +13,8 @@ import numpy as np
 import imsim
 from imsim.cli.fitting import max_shift_of
 from imsim.cli.ignoring import Ignored
-from imsim.cli.messages import NOTED
 from imsim.cli.options import DataRanges, pixel_value
+from imsim.cli.outputs import NOTED
 from imsim.cli.reading import Spacing
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError, silent

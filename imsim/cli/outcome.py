@@ -14,8 +14,15 @@ from imsim._images import same_file, why_not_read, without_index
 from imsim._version import __version__
 from imsim.cli.jobs import Jobs
 from imsim.cli.measures import Settings, rule, verdicts
-from imsim.cli.messages import Notes, Tally, say, say_line, shortened
-from imsim.cli.outputs import check_output, is_standard_output
+from imsim.cli.outputs import (
+    Notes,
+    Tally,
+    check_output,
+    is_standard_output,
+    say,
+    say_line,
+    shortened,
+)
 from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, FilePair
 from imsim.differing import measure

@@ -21,8 +21,8 @@ from imsim.cli.fleet import Fleet, Order, folders_of
 from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import write_maps
 from imsim.cli.measures import Settings
-from imsim.cli.messages import NOTED, say
 from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
+from imsim.cli.outputs import NOTED, say
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
     NO_LABEL,

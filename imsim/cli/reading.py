@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, as_mask, sized, widened, without_index
-from imsim._images.metadata import grid_difference, profile_difference
+from imsim._images.metadata import (
+    Space,
+    difference,
+    grid_difference,
+    profile_difference,
+    same_spacing,
+    shift,
+    turned_axes,
+)
 from imsim._images.pictures import packed
-from imsim._images.places import Space, difference, same_spacing, shift, turned_axes
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, in_another_unit, value_ends

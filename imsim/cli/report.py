@@ -32,10 +32,16 @@ from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import Settings, add_judging, settings_of
-from imsim.cli.messages import progress, say, write_exactly
 from imsim.cli.options import add_command, add_reading, count, reading_of
 from imsim.cli.outcome import Outcome, by_reason
-from imsim.cli.outputs import check_folder, check_output, is_standard_output
+from imsim.cli.outputs import (
+    check_folder,
+    check_output,
+    is_standard_output,
+    progress,
+    say,
+    write_exactly,
+)
 from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
 from imsim.cli.reading import add_volumes, check_size, check_volumes, mask_of

@@ -81,12 +81,9 @@ class Shown:
         """Of metrics, and counts."""
         return self.result.scores if isinstance(self.result, Result) else {}
 
+    @silent(PrecisionWarning)  # a note has said it
     def html(self, home: str | None = None) -> str:
         """Write the page, with a link to `home`."""
-        with silent(PrecisionWarning):  # a note has said it
-            return self._html(home)
-
-    def _html(self, home: str | None) -> str:
         result = self.result
         options: dict[str, Any] = {
             "mask": self.used,

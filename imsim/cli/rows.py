@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from imsim._images import file_of
-from imsim.cli.messages import write_exactly
+from imsim.cli.outputs import write_exactly
 from imsim.errors import ImsimError
 from imsim.whole_files import writing_to
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from imsim import kernels
 from imsim.cli.measures import parse_metrics
-from imsim.cli.messages import progress
 from imsim.cli.options import add_command
+from imsim.cli.outputs import progress
 from imsim.cli.rows import json_number
 from imsim.compilation import COMPILED, DTYPES, compiling_calls
 from imsim.errors import ImsimError

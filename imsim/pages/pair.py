@@ -12,7 +12,7 @@ from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, comp
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
-from imsim.pages.content import Content, content_of
+from imsim.pages.content import THIN, Content, answer, content_of, kinds, notes_on
 from imsim.pages.layers import (
     Canvas,
     ImagePair,
@@ -22,7 +22,6 @@ from imsim.pages.layers import (
     map_layers,
     pixels_of,
 )
-from imsim.pages.notes import THIN, answer, kinds, notes_on
 from imsim.pages.page import Html, asset, number, page, picture, share, short, table, tag
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_choice

@@ -11,8 +11,8 @@ from imsim import Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
+from imsim.pages.content import SCALES, answer, channel_notes, kinds
 from imsim.pages.layers import pixels_of
-from imsim.pages.notes import SCALES, answer, channel_notes, kinds
 from imsim.pages.page import Html, asset, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, local_map, scales_of

@@ -23,7 +23,7 @@ from imsim._images import (
     why_not_read,
     without_index,
 )
-from imsim.cli.messages import Notes, progress, say
+from imsim.cli.outputs import Notes, progress, say
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
 

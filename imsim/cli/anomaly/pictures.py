@@ -18,8 +18,7 @@ from imsim._images import Array, Picture, file_of, without_index
 from imsim.cli.anomaly.inputs import KeptNotes, Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
 from imsim.cli.maps import replaced_map
-from imsim.cli.messages import say
-from imsim.cli.outputs import check_folder, make_folder
+from imsim.cli.outputs import check_folder, make_folder, say
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:

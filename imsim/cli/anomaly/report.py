@@ -25,9 +25,8 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.messages import say
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_folder
+from imsim.cli.outputs import check_folder, say
 from imsim.cli.pairing import Folder
 from imsim.cli.reading import mask_of
 from imsim.errors import ImsimError, silent

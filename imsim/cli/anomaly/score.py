@@ -48,9 +48,8 @@ from imsim.cli.fleet import (
     folders_of,
     refuse_pipes,
 )
-from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_output, output_format
+from imsim.cli.outputs import check_output, output_format, progress, say, shortened, width
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError, OptionError
 from imsim.tables import padded

@@ -23,9 +23,8 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range
-from imsim.cli.outputs import check_output
+from imsim.cli.outputs import check_output, say
 from imsim.cli.rows import json_number
 from imsim.errors import OptionError, silent
 from imsim.tables import table

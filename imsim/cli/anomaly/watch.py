@@ -19,9 +19,8 @@ from imsim._images import Picture, file_of, why_not_read
 from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
 from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
 from imsim.cli.anomaly.score import Rows
-from imsim.cli.messages import say
 from imsim.cli.options import add_command, count
-from imsim.cli.outputs import check_output, output_format
+from imsim.cli.outputs import check_output, output_format, say
 from imsim.cli.pairing import Folder
 from imsim.cli.rows import changed_since
 from imsim.errors import ImsimError, OptionError
