@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.arrays import Axes, axes_of
-from imsim._images.metadata import Grid
-from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
-from imsim._images.reading import Reading, Source
-from imsim._images.sliced import (
+from imsim._images.arrays import (
     NO_DATA,
     NOT_APPLIED,
     UNIT,
+    Axes,
+    axes_of,
     image_axes,
     no_data_of,
     number_of,
     pages_of,
 )
+from imsim._images.metadata import Grid
+from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
+from imsim._images.reading import Reading, Source
 from imsim._images.zarr_nodes import channel_of
 
 _FIRST = 48  # bytes of the shortest superblock, with which a file begins

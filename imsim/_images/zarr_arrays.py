@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.arrays import Axes, axes_of
+from imsim._images.arrays import NO_DATA, Axes, axes_of, image_axes, no_data_of, number_of, pages_of
 from imsim._images.metadata import Georeference, of_attributes
 from imsim._images.pictures import ImageFileError, Pages, needing
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, image_axes, no_data_of, number_of, pages_of
 from imsim._images.zarr_nodes import (
     Node,
     channel_of,
