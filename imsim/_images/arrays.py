@@ -126,6 +126,26 @@ class _ArrayHeader(NamedTuple):
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
+class _Stored:
+    """An array file, sliced like its array; each slice is read.
+
+    It is not mapped into memory: if it were cut meanwhile, that would end the process.
+    """
+
+    chunks = None
+
+    def __init__(self, source: Source, header: _ArrayHeader) -> None:
+        self._source, self._header = source, header
+        self.shape, self.dtype = header.shape, header.dtype
+
+    def __getitem__(self, key: Any) -> Array:
+        header, first = self._header, np.empty(1, self.dtype)
+        view = np.lib.stride_tricks.as_strided(first, header.shape, header.strides)[key]
+        start = header.offset + view.__array_interface__["data"][0] - first.ctypes.data
+        with self._source.open() as stream:
+            return _checked(_gathered(stream, start, view.shape, view.strides, self.dtype))
+
+
 def open_npy(source: Source, reading: Reading) -> Pages:
     """Open a file, of which the images that are asked for are read."""
     with source.open() as stream:
@@ -133,34 +153,7 @@ def open_npy(source: Source, reading: Reading) -> Pages:
         stream.seek(0)
         header = _header(stream, size)
     axes = axes_of(header.shape, reading)
-
-    def read(index: int) -> Contents:
-        height, width, *channels = axes.image
-
-        def part(top: int, bottom: int, left: int, right: int) -> Contents:
-            rows, columns = slice(top, bottom), slice(left, right)
-            return _read(source, header, lambda whole: axes.take(whole, index)[rows, columns])
-
-        if reading.stays_on_disk((height, width), header.dtype, *channels):
-            shape = (height, width, *([] if channels == [1] else channels))
-            raster = Raster(shape, header.dtype.newbyteorder("="), part)
-            return Contents(cast("Array", raster))
-        reading.check_size((height, width), header.dtype.itemsize, *channels)
-        return part(0, height, 0, width)
-
-    return Pages(len(axes), read, counting=axes.leading)
-
-
-def _read(source: Source, header: _ArrayHeader, part_of: Callable[[Array], Array]) -> Contents:
-    """Read a part of an array, which is told by a view of it.
-
-    The file is not mapped into memory: if it were cut meanwhile, that would end the process.
-    """
-    first = np.empty(1, header.dtype)
-    view = part_of(np.lib.stride_tricks.as_strided(first, header.shape, header.strides))
-    start = header.offset + view.__array_interface__["data"][0] - first.ctypes.data
-    with source.open() as stream:
-        return _checked(_gathered(stream, start, view.shape, view.strides, header.dtype))
+    return pages_of(_Stored(source, header), axes, reading, None, (), attributes={})
 
 
 def _gathered(
@@ -210,7 +203,11 @@ def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
             reading.check_size(shape, header.dtype.itemsize, *channels)
             content = member.read()  # to its end, where the checksum is compared
     array = header.array(content)
-    return Pages(len(axes), lambda index: _copy(axes.take(array, index)), counting=axes.leading)
+
+    def read(index: int) -> Contents:
+        return Contents(_checked(np.array(axes.take(array, index), subok=False, order="C")))
+
+    return Pages(len(axes), read, counting=axes.leading)
 
 
 def _archive(stream: BinaryIO) -> zipfile.ZipFile:
@@ -244,15 +241,11 @@ def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
     return _ArrayHeader(shape, fortran, dtype, offset)
 
 
-def _copy(image: Array) -> Contents:
-    return _checked(np.array(image, subok=False, order="C"))
-
-
-def _checked(image: Array) -> Contents:
+def _checked(image: Array) -> Array:
     pixels = np.ascontiguousarray(native(image))
     if pixels.dtype == bool and (pixels.view(np.uint8) > 1).any():
         raise ImageFileError("damaged: its booleans hold other numbers than 0 and 1")
-    return Contents(pixels)
+    return np.asarray(pixels)
 
 
 _NAMES = ("_FillValue", "nodata", "missing_value")
