@@ -38,7 +38,7 @@ class Raster:
         no_data: str = "",
     ) -> None:
         self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
-        self.chunks = chunks
+        self.chunks: tuple[int, ...] = chunks
         self.stored = stored or chunks
         self.no_data = no_data
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []

@@ -12,7 +12,7 @@ import imsim
 from imsim._images import Array, ImageFileError, Picture
 from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges, count
-from imsim.cli.reading import short_size
+from imsim.cli.reading import Files, short_size
 from imsim.errors import ImsimError, OptionError
 from imsim.moving import moved, translated
 from imsim.pages import share
@@ -50,18 +50,12 @@ class Fitted(NamedTuple):
     """Where each image has pixels of its own, if both are filled up."""
 
 
-def fitted(
-    reference: Picture,
-    test: Picture,
-    mask: Picture | None,
-    labels: Picture | None,
-    rule: str,
-    data_ranges: DataRanges,
-) -> Fitted:
+def fitted(files: Files, rule: str, data_ranges: DataRanges) -> Fitted:
     """Bring a pair to one size, if the rule says so; mask and labels are of the reference."""
+    reference, test, mask, labels = files
     one, other = reference.sides, test.sides
     if one == other or rule == "fail" or len(one) != len(other):
-        return Fitted(reference, test, mask, labels, [])
+        return Fitted(*files, [])
     if is_raster(reference.pixels, test.pixels, mask and mask.pixels):
         raise ImageFileError(
             f"{test.path}: is {test}, but {reference.path} is {reference}; images that are read "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
 from imsim.cli.pairing import Failure, FilePair, Pairing
-from imsim.cli.reading import check_size, mask_of
+from imsim.cli.reading import Files, check_size, mask_of
 from imsim.errors import ImsimError
 
 
@@ -23,8 +23,8 @@ class Job(NamedTuple):
     stem: str
     path: str
     """Of the test file below the folder that was named, without the ending."""
-    read: Callable[[], tuple[Picture, Picture, Picture | None, Picture | None]]
-    """Reads reference, test, mask and labels as the files have them."""
+    read: Callable[[], Files]
+    """Reads them as the files have them."""
     close: Callable[[], None]
 
 
@@ -117,7 +117,7 @@ class Jobs:
             yield Failure(str(error), pair.reference, pair.test)
             return
 
-        def read(index: int) -> tuple[Picture, Picture, Picture | None, Picture | None]:
+        def read(index: int) -> Files:
             first, second = reference.read(index), test.read(index)
             own_mask = None if mask is None else mask.mask or mask_of(mask.read(index))
             if own_mask is not None:

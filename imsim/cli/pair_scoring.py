@@ -183,8 +183,7 @@ class _Found(NamedTuple):
 
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
-    first, second, mask, labels = job.read()
-    fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
+    fit = fitted(job.read(), settings.on_size_mismatch, settings.data_ranges)
     first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
     others = [*([mask] if mask else []), *([labels] if labels else [])]

@@ -37,6 +37,10 @@ _UNITS = (
 _REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
 
 
+Files = tuple[Picture, Picture, Picture | None, Picture | None]
+"""Reference, test, mask and labels of a pair."""
+
+
 def mask_of(picture: Picture) -> Picture:
     """Return a picture of the mask that a picture holds; it may stay on the disk."""
     pixels: Any = mask_on_disk(picture) if is_raster(picture.pixels) else as_mask(picture)

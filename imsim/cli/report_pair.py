@@ -17,7 +17,7 @@ from imsim.cli.options import NEEDS_RANGE, DataRanges
 from imsim.cli.outcome import lacking
 from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure
-from imsim.cli.reading import comparable
+from imsim.cli.reading import Files, comparable
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
 from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, silent, unforeseen
@@ -26,7 +26,6 @@ from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
 from imsim.registry import METRICS
 
-Files = tuple[Picture, Picture, Picture | None, Picture | None]
 NOT_SCORED: Status = "could not be scored"
 
 
@@ -217,7 +216,7 @@ def _used(
     first: Picture, second: Picture, mask: Picture | None, settings: Settings, job: Job
 ) -> tuple[Array | None, list[tuple[str, str]]]:
     """Return the pixels of the reference to score, None for all, and notes on the others."""
-    fit = fitted(first, second, mask, None, "crop", settings.data_ranges)
+    fit = fitted((first, second, mask, None), "crop", settings.data_ranges)
     pixels = None if fit.mask is None else fit.mask.pixels
     part, notes = settings.ignored.used(fit.reference, fit.test, pixels, job)
     if first.sides == second.sides:

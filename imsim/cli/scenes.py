@@ -14,8 +14,8 @@ import numpy as np
 
 import imsim
 from imsim._images import Array, Picture, widened
-from imsim._images.pictures import said_of_no_data
-from imsim._images.raster import Raster, is_raster, spans
+from imsim._images.pictures import Contents, said_of_no_data
+from imsim._images.raster import Raster, is_raster
 from imsim._images.shown import TRANSPARENT
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
@@ -111,7 +111,7 @@ class Scene:
         self.a, self.b = (View(self, name, shape, dtype, chunks) for name in ("a", "b"))
         self.mask = None
         if self.is_masked:
-            self.mask = View(self, "mask", shape[:2], np.dtype(bool), chunks)
+            self.mask = View(self, "mask", shape[:2], bool, chunks)
         self._counted = np.zeros(shape[0], np.int64)
         """Columns of each row that are counted, from the left."""
         self._left_out: dict[tuple[int, str], int] = {}
@@ -232,33 +232,19 @@ class Scene:
         return notes
 
 
-class View:
+class View(Raster):
     """One of the images of a scene, or its mask, sliced like an array."""
 
     def __init__(
-        self,
-        scene: Scene,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        chunks: tuple[int, int],
+        self, scene: Scene, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, int]
     ) -> None:
-        self._scene, self._name = scene, name
+        super().__init__(shape, dtype, lambda *box: Contents(scene.part(name, box)))
         self.chunks = (*chunks, *shape[2:])
         """What the files hold together: blocks of whole chunks are read fastest."""
-        self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
 
-    @property
-    def size(self) -> int:
-        """The number of samples."""
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Array:
-        (top, bottom), (left, right), inner = spans(key, self.shape)
-        return np.asarray(self._scene.part(self._name, (top, bottom, left, right))[inner])
+    def part(self, top: int, bottom: int, left: int, right: int) -> Contents:
+        """Read rows and columns; the scene keeps what it reads."""
+        return self._read(top, bottom, left, right)
 
 
 def on_disk(first: Picture, second: Picture, mask: Picture | None) -> bool:
