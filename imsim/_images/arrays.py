@@ -40,19 +40,25 @@ class Axes(NamedTuple):
     channel: int | None
 
     @property
+    def others(self) -> list[int]:
+        """The axes but that of channels, of which the last two are rows and columns."""
+        return [axis for axis in range(len(self.shape)) if axis != self.channel]
+
+    @property
     def image(self) -> tuple[int, ...]:
         """The shape of one image, with the channels last."""
-        rest = self._without_channels()
         tail = (self.shape[self.channel],) if self.channel is not None else ()
-        return (*rest[-2:], *tail)
+        return (*(self.shape[axis] for axis in self.others[-2:]), *tail)
 
     @property
     def leading(self) -> tuple[int, ...]:
         """The lengths of the axes that count images."""
-        return self._without_channels()[:-2]
+        return tuple(self.shape[axis] for axis in self.others[:-2])
 
-    def _without_channels(self) -> tuple[int, ...]:
-        return tuple(n for axis, n in enumerate(self.shape) if axis != self.channel)
+    def at(self, index: int) -> dict[int, int]:
+        """Return where an image lies along each axis that counts images."""
+        where = np.unravel_index(index, self.leading) if self.leading else ()
+        return dict(zip(self.others[:-2], map(int, where), strict=True))
 
     def __len__(self) -> int:
         return math.prod(self.leading)
@@ -283,20 +289,16 @@ def pages_of(
     dtype = np.dtype(array.dtype).newbyteorder("=")
     height, width, *channels = axes.image
     channels = [] if channels == [1] else channels
-    rows, columns = image_axes(axes)
+    *counting, rows, columns = axes.others
     unit, packing = unit_of(attributes), packing_of(attributes)
     stored = tuple(array.chunks or (1,) * len(axes.shape))
-    counting = [
-        axis for axis in range(len(axes.shape)) if axis not in (rows, columns, axes.channel)
-    ]
     # Of the axes that are left, the channels are the first, the second or the last.
     left = [axis for axis in range(len(axes.shape)) if axis not in counting]
 
     def part_of(index: int, top: int, bottom: int, before: int, after: int) -> Contents:
-        where = np.unravel_index(index, axes.leading) if axes.leading else ()
         key: list[Any] = [slice(None)] * len(axes.shape)
-        for axis, place in zip(counting, where, strict=True):
-            key[axis] = int(place)
+        for axis, place in axes.at(index).items():
+            key[axis] = place
         key[rows], key[columns] = slice(top, bottom), slice(before, after)
         pixels = native(np.asarray(array[tuple(key)]))
         if axes.channel is not None:
@@ -327,12 +329,6 @@ def pages_of(
         return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
 
     return Pages(len(axes), read, close, counting=axes.leading)
-
-
-def image_axes(axes: Axes) -> tuple[int, int]:
-    """Return the axes of rows and columns."""
-    rows, columns = [axis for axis in range(len(axes.shape)) if axis != axes.channel][-2:]
-    return rows, columns
 
 
 def no_data_of(

@@ -19,7 +19,6 @@ from imsim._images.arrays import (
     UNIT,
     Axes,
     axes_of,
-    image_axes,
     no_data_of,
     number_of,
     pages_of,
@@ -355,7 +354,7 @@ def _attribute(dataset: Any, name: str) -> Any:
 def _grid(dataset: Any, axes: Axes) -> Grid:
     """Return the first and the last coordinates of rows and columns, by the scales of axes."""
     found: dict[str, float | str] = {}
-    for axis in image_axes(axes):
+    for axis in axes.others[-2:]:
         scales = dataset.dims[axis]
         scale = scales[0] if len(scales) else None
         if scale is None or scale.shape != (axes.shape[axis],) or scale.dtype.kind not in "iuf":

@@ -30,20 +30,13 @@ _MOST_TAGS = 4096  # a page with more tags is broken, also for tifffile
 
 
 class Link(NamedTuple):
-    """The kind that a page declares, and the number of its sub-images."""
+    """What a page declares."""
 
-    kind: int = 0
+    reduced: bool = False
+    """Whether it is a smaller copy of another page."""
+    aside: bool = False
+    """Whether it is no image of its own."""
     subimages: int = 0
-
-    @property
-    def reduced(self) -> bool:
-        """Whether the page is a smaller copy of another page."""
-        return bool(self.kind & _REDUCED)
-
-    @property
-    def aside(self) -> bool:
-        """Whether the page is no image of its own."""
-        return bool(self.kind & (_REDUCED | _MASK))
 
 
 def walk(stream: BinaryIO) -> list[Link]:
@@ -93,7 +86,7 @@ def _link(tags: Array, order: str) -> Link:
     if not kind and _OLD_KIND in codes and _value(tags[codes.index(_OLD_KIND)], order) == 2:
         kind = _REDUCED
     subimages = int(tags[codes.index(_SUBIMAGES)]["count"]) if _SUBIMAGES in codes else 0
-    return Link(kind, subimages)
+    return Link(bool(kind & _REDUCED), bool(kind & (_REDUCED | _MASK)), subimages)
 
 
 def _value(tag: np.void, order: str) -> int:
