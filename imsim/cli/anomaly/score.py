@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -65,16 +65,12 @@ class Run(NamedTuple):
     folder: str  # where relative paths begin
 
 
-def scored_afar(
-    arguments: argparse.Namespace,
-    pictures: Pictures,
-    model_sha256: str,
-    known: Iterable[str] = (),
-) -> Iterator[Score]:
+def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
     """Score the images that are not known on a cluster, and yield the rows as they come."""
-    run = Run(arguments.model, model_sha256, arguments.flat, arguments.dark, os.getcwd())
+    pictures, sha256 = rows.pictures, rows.terms.model_sha256
+    run = Run(arguments.model, sha256, arguments.flat, arguments.dark, os.getcwd())
     files = ((path, "", path) for path in pictures.files)
-    parts = list(parts_of(files, {("", label) for label in known}))
+    parts = list(parts_of(files, {("", label) for label in rows.known}))
     if not parts:
         return
     inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
@@ -174,7 +170,7 @@ class Terms(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
-    form = output_format(arguments)
+    output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
     refuse_pipes(arguments, inputs)
@@ -186,7 +182,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures = Pictures(arguments.images)
     if arguments.strips:
         check_order(pictures.files)
-    rows = Rows(arguments, judge, pictures, form)
+    rows = Rows(arguments, judge, pictures)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
@@ -218,10 +214,8 @@ def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[S
     judge, pictures = rows.judge, rows.pictures
     if arguments.scheduler is not None:
         odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
-        sha256 = rows.terms.model_sha256
-        afar = scored_afar(arguments, pictures, sha256, rows.known)
         every: list[Score] = []
-        for row in chain(odd, afar):
+        for row in chain(odd, scored_afar(arguments, rows)):
             yield row
             every += [row] if shown else []
         shown.again(every, pictures)
@@ -240,17 +234,17 @@ class Rows:
         arguments: argparse.Namespace,
         judge: ImageJudge,
         pictures: Pictures,
-        form: str | None,
         first: tuple[str, ...] = (),
     ) -> None:
+        self.form = output_format(arguments)
         self.judge, self.pictures, self.kind = judge, pictures, judge.kind
         self.file = arguments.output
         self.terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
         self.count = self.anomalies = self.rejected = self.without = 0
         self.known: dict[str, list[Score]] = {}  # rows of an earlier run by their images
         self.last: str | None = None  # the image of the last one of them
-        self._more = self.terms._asdict() if form == "csv" else {"kind": self.kind}
-        self.writer = self._opened(arguments, form, first)
+        self._more = self.terms._asdict() if self.form == "csv" else {"kind": self.kind}
+        self.writer = self._opened(arguments, first)
         for row in self.writer.earlier if self.writer else ():
             if row is None:
                 continue
@@ -261,15 +255,15 @@ class Rows:
             self.last = row.image
 
     def _opened(
-        self, arguments: argparse.Namespace, form: str | None, first: tuple[str, ...]
+        self, arguments: argparse.Namespace, first: tuple[str, ...]
     ) -> Writer[Score | None] | None:
         """Open what rows are written with, further columns first; refuse rows of another model."""
         judge, terms = self.judge, self.terms
         layout: Csv | Json
-        if form == "csv":
+        if self.form == "csv":
             scores = ("anomaly_score", "verdict", "reason")
             layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
-        elif form == "json":
+        elif self.form == "json":
             layout = Json(
                 model=arguments.model,
                 model_sha256=terms.model_sha256,
@@ -285,7 +279,7 @@ class Rows:
         def parse(record: Record) -> Score | None:
             if record.get("kind", self.kind) != self.kind:
                 return None
-            if form == "csv":
+            if self.form == "csv":
                 found.add(Terms(float(record["threshold"]), record["model_sha256"]))
             value = record["anomaly_score"]
             if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):

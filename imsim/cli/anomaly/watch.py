@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             raise OptionError(f"{option} {value:g}: expected a positive number of seconds")
     if arguments.output is None and not arguments.json:
         arguments.csv = True
-    form = output_format(arguments)
+    output_format(arguments)
     if not os.path.isdir(arguments.folder):
         what = "is no folder" if os.path.exists(arguments.folder) else "there is no such folder"
         raise OptionError(f"{arguments.folder}: {what}; name the folder in which images appear")
@@ -119,11 +119,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     check_output(arguments.output, inputs, resume=arguments.resume)
     judge = load_judge(arguments)
     pictures = Pictures([])
-    rows = Rows(arguments, judge, pictures, form, ("time",))
+    rows = Rows(arguments, judge, pictures, ("time",))
     is_interrupted = False
     try:
         try:
-            _watch(arguments, rows, form)
+            _watch(arguments, rows)
         except KeyboardInterrupt:
             is_interrupted = True
         for found in judge.end():
@@ -144,9 +144,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     return status
 
 
-def _watch(arguments: argparse.Namespace, rows: Rows, form: str | None) -> None:
+def _watch(arguments: argparse.Namespace, rows: Rows) -> None:
     """Write rows until the number of images or the time is reached."""
-    drifts = _Drifts(rows, form == "json") if arguments.drift else None
+    drifts = _Drifts(rows) if arguments.drift else None
     known: set[str] = set()
     if rows.writer is not None and rows.known:
         changed = changed_since(rows.writer.written, rows.known)
@@ -290,10 +290,10 @@ class _Arrivals:
 class _Drifts:
     """Follows the images with a drift alarm, and tells when something begins or ends to drift."""
 
-    def __init__(self, rows: Rows, as_rows: bool) -> None:
+    def __init__(self, rows: Rows) -> None:
         from imsim.anomaly import DriftAlarm
 
-        self._writer = rows.writer if as_rows else None
+        self._writer = rows.writer if rows.form == "json" else None
         self._alarm: DriftAlarm | None = None
         self._names: deque[str] = deque(maxlen=REMEMBERED)
         self._drifting: dict[str, Drift] = {}
