@@ -253,14 +253,9 @@ def _rows(
     text = None if writer and not arguments.output else _Text(jobs, settings.metrics)
     rows = text is not None and not arguments.output
     with progress(len(pairs), "pair", rows=rows) as bar:
-
-        def advance(images: int = 1) -> None:
-            if bar is not None:
-                bar.update(images)
-
         if arguments.scheduler is None:
             contested = contested_stems(pairs, jobs.reading) if arguments.maps else {}
-            work = left(jobs.each(bar), done, contested, advance)
+            work = left(jobs.each(bar), done, contested, bar.update)
             results = scored(work, settings, arguments.workers or imsim.get_workers())
         else:
             results = scored_afar(arguments, jobs, settings, done, bar)
@@ -274,7 +269,7 @@ def _rows(
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)
-            advance()
+            bar.update()
     if text is not None and text.many:
         yield from text.end(outcome, arguments, settings.data_ranges)
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from imsim._images import file_of
 from imsim._version import __version__
 from imsim.cli.options import count
+from imsim.cli.outputs import say
 from imsim.errors import ImsimError, OptionError, unforeseen
 
 INSTALL = f"install imsim {__version__} there, or use that version here"
@@ -211,8 +212,8 @@ def folders_of(paths: Iterable[str]) -> tuple[str, ...]:
 class Fleet:
     """A connection to a scheduler, for the tasks of an order; used in a ``with`` statement."""
 
-    def __init__(self, address: str, order: Order, say: Callable[[str], None]) -> None:
-        self.address, self._order, self._say = address, order, say
+    def __init__(self, address: str, order: Order) -> None:
+        self.address, self._order = address, order
         self._slots = Slots(1, {})
         self._number = 0
         self._looked = -LOOK_SECONDS
@@ -296,7 +297,7 @@ class Fleet:
             self._slots, self._number = Slots(usual, others), sum(threads.values())
             self._looked = time.monotonic()
             if not threads and not self._waits:
-                self._say(f"note: --scheduler {self.address}: has no worker; waiting for one")
+                say(f"note: --scheduler {self.address}: has no worker; waiting for one")
             self._waits = not threads
         return self._number
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
+from imsim.cli.outputs import NO_BAR
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import Files, check_size, mask_of
 from imsim.errors import ImsimError
@@ -89,12 +90,11 @@ class Jobs:
     def __exit__(self, *_: object) -> None:
         self._close(list(self._open))
 
-    def each(self, bar: Any = None) -> Iterator[Job | Failure]:
+    def each(self, bar: Any = NO_BAR) -> Iterator[Job | Failure]:
         """Yield a job for each pair of images, or why there is none; the bar gets its total."""
 
         def every(number: int) -> range:
-            if bar is not None:
-                bar.total += number - 1
+            bar.total += number - 1
             return range(number)
 
         for pair in self.found.pairs:

@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 from imsim._images import EXTENSIONS, file_of, same_file
@@ -24,6 +25,8 @@ from imsim.tables import breadth
 
 NOTED = (EmptyMaskWarning, DataRangeWarning)
 """Warnings of the library that the command replaces by notes, which name the images."""
+NO_BAR: Any = SimpleNamespace(total=0, update=lambda images=1: None)
+"""A progress bar that nobody sees."""
 _bars: list[Any] = []  # the progress bar on display, if there is one
 
 
@@ -110,9 +113,9 @@ def on_terminal(stream: Any) -> bool:
 
 @contextmanager
 def progress(total: int, unit: str, *, rows: bool = False) -> Iterator[Any]:
-    """Show a progress bar on a terminal, unless `rows` are printed there, and yield it or None."""
+    """Show a progress bar on a terminal, unless `rows` are printed there, and yield it."""
     if total < 2 or not on_terminal(sys.stderr) or (rows and on_terminal(sys.stdout)):
-        yield None
+        yield NO_BAR
         return
     from tqdm import tqdm
 

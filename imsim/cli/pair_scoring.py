@@ -22,7 +22,7 @@ from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import write_maps
 from imsim.cli.measures import Settings
 from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
-from imsim.cli.outputs import NOTED, say
+from imsim.cli.outputs import NOTED
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
     NO_LABEL,
@@ -335,17 +335,15 @@ def scored_afar(
         contested_stems(found.pairs, reading) if maps else {},
     )
     parts = list(parts_of(((pair, pair.reference, pair.test) for pair in found.pairs), done))
-    if bar is not None:
-        bar.update(len(found.pairs) - len(parts))
+    bar.update(len(found.pairs) - len(parts))
     if not parts:
         return
     folders = folders_of([*found.inputs, *(path for path in (maps, arguments.labels) if path)])
     order = Order(_opening, score_parts, run, secrets.token_hex(8), folders, arguments.workers)
-    with Fleet(arguments.scheduler, order, say) as fleet:
+    with Fleet(arguments.scheduler, order) as fleet:
         for answer in as_they_come(fleet, parts, _lost):
-            if bar is not None:
-                bar.total += sum(part.images for part in answer.rests)
-                bar.update(answer.done)
+            bar.total += sum(part.images for part in answer.rests)
+            bar.update(answer.done)
             yield from answer.results
 
 

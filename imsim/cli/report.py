@@ -157,8 +157,7 @@ def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generato
                 if done.entry.page and done.html:
                     pages.write(done.entry.page, done.html)
                 hear(outcome, done.result)
-                if bar is not None:
-                    bar.update(1)
+                bar.update(1)
     facts = _facts(arguments)
     pages.write(
         INDEX, folder_report(entries, folders=run.folders, metrics=settings.metrics, facts=facts)

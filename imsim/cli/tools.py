@@ -127,8 +127,7 @@ def run_compile(arguments: argparse.Namespace) -> Iterator[str]:
     with progress(len(calls), "call") as bar, heard_by(lambda _: None):
         for call in calls:
             call()
-            if bar is not None:
-                bar.update()
+            bar.update()
     yield f"compiled code is ready after {time.monotonic() - start:.0f} s, in {readable(folder)}"
 
 

@@ -132,8 +132,7 @@ class Pictures:
             for path in self.files:
                 if not skip(path):
                     yield from self.each_of(path, skip)
-                if bar is not None:
-                    bar.update()
+                bar.update()
 
     def each_of(
         self,

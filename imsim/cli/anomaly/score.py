@@ -80,11 +80,10 @@ def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
     def lost(part: Part) -> Score:
         return unusable(part.name(part.subject), LOST)
 
-    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order, say) as fleet:
+    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order) as fleet:
         for answer in as_they_come(fleet, parts, lost):
-            if bar is not None:
-                bar.total += sum(part.images for part in answer.rests)
-                bar.update(answer.images)
+            bar.total += sum(part.images for part in answer.rests)
+            bar.update(answer.images)
             for note, label in answer.notes:
                 pictures.notes.add(note, label)
             yield from answer.results

@@ -102,8 +102,7 @@ def _write_images(folder: str, samples: Samples) -> list[str]:
                 write_png(os.path.join(folder, "clean", stem), _deep(samples.clean[i]))
                 mask = samples.defect_masks[i].astype(np.uint8) * np.uint8(255)
                 write_png(os.path.join(folder, "defect_masks", stem), mask)
-            if bar is not None:
-                bar.update()
+            bar.update()
     return names
 
 
