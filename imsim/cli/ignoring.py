@@ -128,7 +128,7 @@ class Ignored(NamedTuple):
             yield f"--ignore-colour {colour}", _of_colour(reference, colour)
 
     def in_areas(
-        self, reference: Picture, image: Image | None, box: Box | None = None
+        self, reference: Picture, image: Image, box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
         """Yield each option on places, and the pixels of a part of an image that it leaves out."""
         height, width = reference.sides[-2:]
@@ -140,11 +140,9 @@ class Ignored(NamedTuple):
         for option, pixels in found.items():
             yield option, np.broadcast_to(pixels, reference.sides)
 
-    def areas_of(self, image: Image | None) -> list[Area]:
+    def areas_of(self, image: Image) -> list[Area]:
         """Return the areas of an image."""
-        if not self.areas:
-            return []
-        every = Names.of([] if image is None else [image])
+        every = Names.of([image] if self.areas else [])
         return [area for area in self.areas if area.is_of(every)]
 
     def unused(self, images: Iterable[Image]) -> list[str]:
@@ -165,7 +163,7 @@ class Ignored(NamedTuple):
         reference: Picture,
         test: Picture,
         mask: Array | None,
-        image: Image | None = None,
+        image: Image,
         own: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, list[tuple[str, str]]]:
         """Return the pixels to score, None for all, and notes on what is left out.

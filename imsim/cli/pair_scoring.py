@@ -166,30 +166,17 @@ def _score(job: Job, settings: Settings) -> Result:
         return result._replace(notes=result.notes + more)
 
 
-class _Found(NamedTuple):
-    """What scoring a pair of pictures gave."""
-
-    pair: tuple[Any, Any]
-    """The pixels that were scored, of the test image as it was moved."""
-    options: dict[str, Any]
-    """That they were scored with, of every metric."""
-    scores: dict[str, float]
-    errors: Mapping[str, ImsimError]
-    notes: list[tuple[str, str]]
-    test: Picture
-    regions: Regions | None = None
-    shift: tuple[float, float] | None = None
-
-
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     fit = fitted(job.read(), settings.on_size_mismatch, settings.data_ranges)
     first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
     others = [*([mask] if mask else []), *([labels] if labels else [])]
-    spacing, place_notes = placed(
+    notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
+    spacing, said = placed(
         reference, test, others, settings.spacing, ignore=settings.ignore_georeference
     )
+    notes += [*said, *fit.notes]
     data_range = settings.data_ranges.of(test)
     options: dict[str, Any] = {
         "data_range": data_range,
@@ -199,6 +186,11 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     }
     metrics = [name for name in settings.metrics if name in METRICS]
     counts = [name for name in settings.metrics if name in COUNTS]
+    pair: tuple[Any, Any]
+    errors: Mapping[str, ImsimError]
+    regions: Regions | None = None
+    shift: tuple[float, float] | None = None
+    scores: dict[str, float] = {}
     if on_disk(first, second, mask):
         if settings.max_shift is not None:
             raise ImageFileError(
@@ -209,80 +201,60 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
         options |= {"mask": scene.mask, "memory": settings.memory}
         pair = scene.a, scene.b
-        scores = compare(*pair, metrics, **options, options=settings.options)
-        errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | scores.errors
-        notes = scene.notes(reference, test, scores)
-        found = _Found(pair, options, _floats(scores), errors, notes, test)
+        found = compare(*pair, metrics, **options, options=settings.options)
+        scores, errors = _floats(found), dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
+        notes += scene.notes(reference, test, found)
     else:
         used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
-        found = _in_memory((reference, test), used, mask, labels, metrics, options, settings)
-        found.notes[:0] = said
+        notes += said
+        if settings.max_shift is not None:
+            test, used, shift, moved = aligned(reference, test, used, settings.max_shift)
+            notes.append(moved)
+        pair = reference.pixels, test.pixels
+        notes += option_notes(reference, test, mask, used, data_range)
+        if labels is None:
+            options["mask"] = used
+            found = compare(*pair, metrics, **options, options=settings.options)
+            scores, errors = _floats(found), found.errors
+            # There are none where nothing is left, of which `option_notes` tells.
+            if names := nan_scores(found, used):
+                broken = broken_counts(reference, test, used)
+                notes += broken_notes(names, reference, test, mask, used is not None, broken)
+        else:
+            numbers, gone = labels_of(labels, reference, used)
+            regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
+            errors = regions.errors
+            if not len(regions.labels):
+                notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
+                scores, regions = dict.fromkeys(regions.scores, float("nan")), None
     boxes: tuple[tuple[int, ...], ...] = ()
-    if labels is None and counts and not found.errors.keys() & COUNTS.keys():
-        used = found.options["mask"]
-        found.notes.extend(tolerance_notes(settings.tolerance, reference, found.test, used))
+    if labels is None and counts and not errors.keys() & COUNTS.keys():
+        notes += tolerance_notes(settings.tolerance, reference, test, used)
         only_one = None if fit.own is None else np.logical_xor(*fit.own)
-        more, boxes = count(counts, found.pair, found.options, settings.tolerance, only_one)
-        found.scores.update(more)
-        found.notes.extend(unknown_notes(counts, reference, found.test, used))
+        more, boxes = count(counts, pair, options, settings.tolerance, only_one)
+        scores |= more
+        notes += unknown_notes(counts, reference, test, used)
     if settings.maps is not None:
         # That some have none without channels is worth a note only to those who asked for them.
         grey = reference.channel_axis is None
-        missing = write_maps(settings, job.stem, found.pair, reference, metrics, found.options)
-        for name, why in missing:
+        for name, why in write_maps(settings, job.stem, pair, reference, metrics, options):
             if settings.named or not (grey and METRICS[name].map_needs_channels):
-                found.notes.append((job.test, f"no map of {name}: {why}"))
-    notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
-    notes += [*place_notes, *fit.notes, *found.notes]
+                notes.append((job.test, f"no map of {name}: {why}"))
     return Result(
         job.reference,
         job.test,
         job.name,
-        found.scores,
-        _reasons(found.errors, settings, found.test, spacing),
-        str(found.test),
+        scores,
+        _reasons(errors, settings, test, spacing),
+        str(test),
         tuple(dict.fromkeys(notes)),
         spacing,
-        found.regions,
+        regions,
         mask.path if mask else None,
-        data_range or usual_data_range([found.test.pixels.dtype]),
-        found.shift,
+        data_range or usual_data_range([test.pixels.dtype]),
+        shift,
         boxes,
     )
-
-
-def _in_memory(
-    pictures: tuple[Picture, Picture],
-    used: Any,
-    mask: Picture | None,
-    labels: Picture | None,
-    metrics: list[str],
-    options: dict[str, Any],
-    settings: Settings,
-) -> _Found:
-    """Score two images, or their regions; `used` are the pixels that the options leave."""
-    (reference, test), notes = pictures, []
-    shift: tuple[float, float] | None = None
-    if settings.max_shift is not None:
-        test, used, shift, note = aligned(reference, test, used, settings.max_shift)
-        notes.append(note)
-    pair = reference.pixels, test.pixels
-    notes += option_notes(reference, test, mask, used, options["data_range"])
-    if labels is None:
-        options = options | {"mask": used}
-        scores = compare(*pair, metrics, **options, options=settings.options)
-        # There are none where nothing is left, of which `option_notes` tells.
-        if names := nan_scores(scores, used):
-            counts = broken_counts(reference, test, used)
-            notes += broken_notes(names, reference, test, mask, used is not None, counts)
-        return _Found(pair, options, _floats(scores), scores.errors, notes, test, shift=shift)
-    numbers, gone = labels_of(labels, reference, used)
-    regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
-    if len(regions.labels):
-        return _Found(pair, options, {}, regions.errors, notes, test, regions, shift)
-    notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
-    nothing = dict.fromkeys(regions.scores, float("nan"))
-    return _Found(pair, options, nothing, regions.errors, notes, test, shift=shift)
 
 
 def _floats(scores: Mapping[str, Any]) -> dict[str, float]:

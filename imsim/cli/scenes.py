@@ -91,7 +91,7 @@ class Scene:
         mask: Picture | None,
         ignored: Ignored,
         data_range: float | None,
-        image: Image | None = None,
+        image: Image,
     ) -> None:
         self._image = image
         self._pictures = first, second
