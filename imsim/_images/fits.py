@@ -94,9 +94,8 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             warnings.simplefilter("ignore")
             if axes.channel is None:
                 reading.check_size((height, width), max(kind.itemsize, 4))
-                place = np.unravel_index(number, axes.leading) if axes.leading else ()
                 rows = (slice(None), slice(None))
-                stored = np.asarray(hdu.section[(*map(int, place), *rows)])
+                stored = np.asarray(hdu.section[(*axes.at(number).values(), *rows)])
             else:
                 reading.check_size((len(axes), height, width), max(kind.itemsize, 4), *channels)
                 stored = axes.take(np.asarray(hdu.data), number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -38,24 +38,17 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Fitted(NamedTuple):
-    """A pair of pictures of one size, with what belongs to them."""
+def fitted(
+    files: Files, rule: str, data_ranges: DataRanges
+) -> tuple[Files, list[tuple[str, str]], tuple[Array, Array] | None]:
+    """Bring a pair to one size, if the rule says so; mask and labels are of the reference.
 
-    reference: Picture
-    test: Picture
-    mask: Picture | None
-    labels: Picture | None
-    notes: list[tuple[str, str]]
-    own: tuple[Array, Array] | None = None
-    """Where each image has pixels of its own, if both are filled up."""
-
-
-def fitted(files: Files, rule: str, data_ranges: DataRanges) -> Fitted:
-    """Bring a pair to one size, if the rule says so; mask and labels are of the reference."""
+    Returns it, notes, and where each image has pixels of its own, if both are filled up.
+    """
     reference, test, mask, labels = files
     one, other = reference.sides, test.sides
     if one == other or rule == "fail" or len(one) != len(other):
-        return Fitted(*files, [])
+        return files, [], None
     if is_raster(reference.pixels, test.pixels, mask and mask.pixels):
         raise ImageFileError(
             f"{test.path}: is {test}, but {reference.path} is {reference}; images that are read "
@@ -86,7 +79,7 @@ def fitted(files: Files, rule: str, data_ranges: DataRanges) -> Fitted:
         for picture in (reference, test)
         if picture.sides != frame
     ]
-    return Fitted(*parts, mask, labels, notes, own)
+    return (*parts, mask, labels), notes, own
 
 
 def _of_size(pixels: Array, sides: tuple[int, ...], fill: Any) -> Array:

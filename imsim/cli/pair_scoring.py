@@ -168,15 +168,15 @@ def _score(job: Job, settings: Settings) -> Result:
 
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
-    fit = fitted(job.read(), settings.on_size_mismatch, settings.data_ranges)
-    first, second, mask, labels = fit[:4]
+    files, fitting, own = fitted(job.read(), settings.on_size_mismatch, settings.data_ranges)
+    first, second, mask, labels = files
     reference, test = comparable(first, second)
     others = [*([mask] if mask else []), *([labels] if labels else [])]
     notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
     spacing, said = placed(
         reference, test, others, settings.spacing, ignore=settings.ignore_georeference
     )
-    notes += [*said, *fit.notes]
+    notes += [*said, *fitting]
     data_range = settings.data_ranges.of(test)
     options: dict[str, Any] = {
         "data_range": data_range,
@@ -205,7 +205,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         scores, errors = _floats(found), dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
         notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, own)
         notes += said
         if settings.max_shift is not None:
             test, used, shift, moved = aligned(reference, test, used, settings.max_shift)
@@ -230,7 +230,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     boxes: tuple[tuple[int, ...], ...] = ()
     if labels is None and counts and not errors.keys() & COUNTS.keys():
         notes += tolerance_notes(settings.tolerance, reference, test, used)
-        only_one = None if fit.own is None else np.logical_xor(*fit.own)
+        only_one = None if own is None else np.logical_xor(*own)
         more, boxes = count(counts, pair, options, settings.tolerance, only_one)
         scores |= more
         notes += unknown_notes(counts, reference, test, used)

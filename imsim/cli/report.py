@@ -113,14 +113,6 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-class _Done(NamedTuple):
-    """What comes of a pair."""
-
-    result: Result | Failure
-    entry: Entry
-    html: str | None = None
-
-
 class _Run(NamedTuple):
     """What is the same for every pair."""
 
@@ -150,13 +142,13 @@ def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generato
                 threads,
                 singly=settings.volumes,  # many at once would fill the memory
             )
-            for item, done in work:
+            for item, (result, entry, html) in work:
                 if isinstance(item, Job):
                     item.close()  # the files of a pair whose last image is done
-                entries.append(done.entry)
-                if done.entry.page and done.html:
-                    pages.write(done.entry.page, done.html)
-                hear(outcome, done.result)
+                entries.append(entry)
+                if entry.page and html:
+                    pages.write(entry.page, html)
+                hear(outcome, result)
                 bar.update(1)
     facts = _facts(arguments)
     pages.write(
@@ -181,13 +173,13 @@ def hear(outcome: Outcome, result: Result | Failure) -> None:
         outcome.fail(result)
 
 
-def _done(item: Job | Failure, run: _Run) -> _Done:
-    """Score a pair and make its page; whatever fails, the other pairs have theirs."""
+def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str | None]:
+    """Score a pair and make its page, if it has one; whatever fails, the others have theirs."""
     if isinstance(item, Failure):
-        return _Done(item, _failed(item, run))
+        return item, _failed(item, run), None
     found = shown(item, run.settings)
     if isinstance(found, Failure):
-        return _Done(found, _failed(found, run))
+        return found, _failed(found, run), None
     name, accept = item.name, without_index(item.name)[0]
     is_equal = found.status == "equal"
     address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
@@ -198,7 +190,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
     except Exception as error:  # whatever it is, the other pairs are shown
         reason = f"{item.test}: could not be shown: {unforeseen(error)}"
         failure = Failure(reason, item.reference, item.test)
-        return _Done(failure, _failed(failure, run))
+        return failure, _failed(failure, run), None
     skipped = found.result.skipped if isinstance(found.result, Result) else {}
     optional = {name: why for name, why in skipped.items() if name not in run.settings.required}
     entry = Entry(
@@ -211,7 +203,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         None if is_equal else address,
         None if is_equal or not can or run.settings.volumes else accept,
     )
-    return _Done(found.result, entry, html)
+    return found.result, entry, html
 
 
 def _failed(failure: Failure, run: _Run) -> Entry:

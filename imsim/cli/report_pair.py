@@ -13,7 +13,7 @@ from imsim._images import Array, ImageFileError, Picture, widened
 from imsim.cli.fitting import aligned, fitted, moved_onto
 from imsim.cli.jobs import Job
 from imsim.cli.measures import Settings, verdicts
-from imsim.cli.options import NEEDS_RANGE, DataRanges
+from imsim.cli.options import NEEDS_RANGE
 from imsim.cli.outcome import lacking
 from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure
@@ -179,12 +179,14 @@ def _shown(job: Job, result: Result | Failure, files: Files, settings: Settings)
     ]
     if given:
         said.append((test.path, f"scored with {', '.join(given)}"))
+    if settings.data_ranges.missing(test):
+        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     return Shown(
         result,
         reference,
         test,
         used,
-        _data_range(test, settings.data_ranges),
+        settings.data_ranges.of(test),
         metrics,
         reasons,
         missing,
@@ -216,19 +218,12 @@ def _used(
     first: Picture, second: Picture, mask: Picture | None, settings: Settings, job: Job
 ) -> tuple[Array | None, list[tuple[str, str]]]:
     """Return the pixels of the reference to score, None for all, and notes on the others."""
-    fit = fitted((first, second, mask, None), "crop", settings.data_ranges)
-    pixels = None if fit.mask is None else fit.mask.pixels
-    part, notes = settings.ignored.used(fit.reference, fit.test, pixels, job)
+    (one, other, mask, _), *_ = fitted((first, second, mask, None), "crop", settings.data_ranges)
+    part, notes = settings.ignored.used(one, other, mask and mask.pixels, job)
     if first.sides == second.sides:
         return part, notes
     if part is None:
         return None, notes
     used = np.ones(first.sides, dtype=bool)
-    used[tuple(map(slice, fit.reference.sides))] = part
+    used[tuple(map(slice, one.sides))] = part
     return used, notes
-
-
-def _data_range(test: Picture, data_ranges: DataRanges) -> float | None:
-    if data_ranges.missing(test):
-        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
-    return data_ranges.of(test)
