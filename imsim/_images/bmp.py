@@ -118,7 +118,8 @@ def _header(content: bytes) -> _Header:
         found = [number(54 + 4 * i) for i in range(count)]
         masks = (found[0], found[1], found[2], found[3] if count == 4 else 0)
         end += 0 if size >= _WITH_MASKS else 4 * count
-        if not all(masks[:3]) or any(not _is_run(mask) or mask >> bits for mask in masks):
+        # The bits of a mask lie side by side: one more at the lowest of them clears them all.
+        if not all(masks[:3]) or any(m & (m + (m & -m)) or m >> bits for m in masks):
             raise ImageFileError(f"damaged: its masks of colours are {[hex(m) for m in masks]}")
     if offset < end:
         raise ImageFileError("damaged: its pixels begin within its header")
@@ -132,12 +133,6 @@ def _header(content: bytes) -> _Header:
             raise ImageFileError("damaged: it has no palette, or a part of one")
         palette = np.frombuffer(stored, np.uint8).reshape(count, entry)[:, 2::-1]
     return _Header(width, abs(height), height < 0, bits, compression, masks, palette, offset)
-
-
-def _is_run(mask: int) -> bool:
-    """Tell whether the bits that are set, if any, lie side by side."""
-    low = mask & -mask
-    return not mask & (mask + low)
 
 
 def _rows(content: bytes, header: _Header) -> Array:

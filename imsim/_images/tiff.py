@@ -300,11 +300,6 @@ def _of_series(
     return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
 
 
-def _together(packings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Return how the numbers of planes that are channels become values."""
-    return packings[0] if len(set(packings)) == 1 else tuple(chain.from_iterable(packings))
-
-
 def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
     """Return a function that reads image i, from one that reads plane i.
 
@@ -356,12 +351,13 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             masks = [everywhere if part.valid is None else part.valid for part in found]
             valid = np.asarray(np.stack(masks).all(axis=channel_axis))
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
+        packings = [part.packing for part in found]
         return found[0]._replace(
             pixels=pixels,
             notes=notes,
             valid=valid,
             transparent=any(part.transparent for part in found),
-            packing=_together([part.packing for part in found]),
+            packing=packings[0] if len(set(packings)) == 1 else tuple(chain(*packings)),
         )
 
     return read

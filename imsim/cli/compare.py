@@ -10,11 +10,11 @@ from itertools import chain
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile, Reading, file_of
+from imsim._images import file_of
 from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
-from imsim.cli.jobs import Job, Jobs, contested_stems, left
+from imsim.cli.jobs import Job, Jobs, contested_stems, left, number_of_images
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
@@ -325,7 +325,7 @@ class _Text:
 
     def __init__(self, jobs: Jobs, metrics: list[str]) -> None:
         found = jobs.found
-        stacks = (_is_stack(path, jobs.reading) for path in found.tests)
+        stacks = (number_of_images(path, jobs.reading) > 1 for path in found.tests)
         self.many = found.folders or len(found.pairs) > MOST_TABLES or any(stacks)
         self.metrics = metrics
         self.width = width()
@@ -379,11 +379,3 @@ class _Text:
             said = scales(self.metrics, data_ranges.one, form, ends)
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
-
-
-def _is_stack(path: str, reading: Reading) -> bool:
-    try:
-        with ImageFile(path, reading) as file:
-            return len(file) > 1
-    except ImsimError:
-        return False  # said when its turn comes

@@ -241,7 +241,8 @@ class Fleet:
                     address, timeout=CONNECT_SECONDS, set_as_default=False, name="imsim"
                 )
             except (OSError, ValueError, TypeError, RuntimeError) as error:
-                why = "nothing answers" if isinstance(error, TimeoutError) else _first_line(error)
+                said = [*str(error).splitlines(), type(error).__name__]
+                why = "nothing answers" if isinstance(error, TimeoutError) else said[0]
                 raise self._error(
                     f"cannot be reached: {why}",
                     "start one with `dask scheduler`, and give the address it prints",
@@ -364,10 +365,6 @@ def _said_of(version: Any) -> str:
     if isinstance(version, ModuleNotFoundError) and str(version.name).split(".")[0] == "imsim":
         return "lacks imsim" if version.name == "imsim" else "has another imsim"
     return f"cannot load imsim ({type(version).__name__}: {version})"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

@@ -201,7 +201,7 @@ def contested_stems(pairs: Iterable[FilePair], reading: Reading) -> dict[str, st
             continue
         for one in (head, stem):
             if one not in counts:
-                counts[one] = _count(by_stem[one].test, reading)
+                counts[one] = number_of_images(by_stem[one].test, reading)
         number = counts[head]
         is_asked_for = number > 1 and int(digits) < number
         if is_asked_for and len(digits) == len(str(number - 1)) and counts[stem] == 1:
@@ -211,9 +211,10 @@ def contested_stems(pairs: Iterable[FilePair], reading: Reading) -> dict[str, st
     return found
 
 
-def _count(path: str, reading: Reading) -> int:
+def number_of_images(path: str, reading: Reading) -> int:
+    """Return how many images a file holds; of one that cannot be read, that is said later."""
     try:
         with ImageFile(path, reading) as file:
             return len(file)
     except ImsimError:
-        return 1  # it has no maps
+        return 1

@@ -204,10 +204,7 @@ def is_standard_output(path: str | None) -> bool:
 
 
 def output_format(arguments: argparse.Namespace) -> str | None:
-    """Return "csv" or "json", or None for tables.
-
-    The standard output, ``-``, is what gets the rows if no file is named; it is CSV by default.
-    """
+    """Return "csv" or "json", or None for tables; `-`, the standard output, gets CSV by default."""
     if is_standard_output(arguments.output):
         arguments.output = None
         arguments.csv = not arguments.json

@@ -57,10 +57,7 @@ def check_size(picture: Picture, reference: Picture, said: str) -> None:
 
 
 def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
-    """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
-
-    Of a slice of a stack there may be none at all.
-    """
+    """Return labels, 0 where a pixel is left out, and those then gone; a slice may have none."""
     pixels = labels.pixels
     if pixels.ndim != len(reference.sides) or labels.transparent:
         raise _no_labels(labels, "transparent in parts" if labels.transparent else str(labels))

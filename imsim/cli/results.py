@@ -56,10 +56,7 @@ def check_labels(arguments: argparse.Namespace) -> None:
 
 
 def parted(result: Result) -> Iterator[Result]:
-    """Yield the result of each region of a pair; of a pair without labels, that itself.
-
-    The first region has the notes on the images, and each those on itself.
-    """
+    """Yield the result of each region, the first with the notes on the images, or itself."""
     found = result.regions
     if found is None:
         yield result
