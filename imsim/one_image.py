@@ -10,7 +10,7 @@ import numpy as np
 
 from imsim._images import Reading
 from imsim._images.png import open_png
-from imsim._images.source import Source
+from imsim._images.reading import Source
 from imsim.errors import OptionError, ShapeError
 from imsim.inputs import as_array, check_real
 from imsim.portable.arrays import to_host

@@ -34,7 +34,7 @@ from imsim.differing import places
 from imsim.errors import silent
 from imsim.one_image import pixels_of
 from imsim.pages import pair_report, share
-from imsim.pages.text import number
+from imsim.pages.page import number
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
 from imsim.whole_files import write_whole, writing_to

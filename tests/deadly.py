@@ -6,17 +6,17 @@ import os
 import signal
 from typing import Any
 
-from imsim.cli import fleet_pairs
+from imsim.cli import pair_scoring
 
 NAME = "05.png"
-_score_parts = fleet_pairs.score_parts
+_score_parts = pair_scoring.score_parts
 
 
-def score_parts(run: Any, parts: list[Any], threads: int) -> Any:
+def score_parts(jobs: Any, run: Any, parts: list[Any], threads: int) -> Any:
     """Score pairs, on a worker, which may not survive that."""
     if any(part.subject.test.endswith(NAME) for part in parts):
         os.kill(os.getpid(), signal.SIGKILL)
-    return _score_parts(run, parts, threads)
+    return _score_parts(jobs, run, parts, threads)
 
 
 def allow(deaths: int, dask_scheduler: Any = None) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from image_files import GREY, NOISY, save
 
 from imsim.cli import main
-from imsim.pages.text import quoted
+from imsim.pages.page import quoted
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 EXPECTED, ACTUAL = Path("expected"), Path("actual")

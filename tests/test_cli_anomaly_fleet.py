@@ -12,7 +12,7 @@ from image_files import save
 from imsim.anomaly import AnomalyDetector, ItemDetector
 from imsim.anomaly.report import Writer
 from imsim.cli import main
-from imsim.cli.anomaly import fleet_images
+from imsim.cli.anomaly import score as home
 from imsim.cli.anomaly.pictures import Shown
 
 pytest.importorskip("distributed")
@@ -156,7 +156,7 @@ def test_what_workers_cannot_do(capsys, address, model, monkeypatch):
 
 def test_another_model_on_a_worker(capsys, address, model, monkeypatch):
     save("in/a.npy", textures(1)[0] / 255)
-    work = fleet_images.Run
-    monkeypatch.setattr(fleet_images, "Run", lambda n, m, sha, *more: work(n, m, "0" * 64, *more))
+    work = home.Run
+    monkeypatch.setattr(home, "Run", lambda m, sha, *more: work(m, "0" * 64, *more))
     score(model, "in", "--scheduler", address, status=2)
     assert "m.safetensors: is another file there; copy the model" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from command import by_kind
 from image_files import GREY, NOISY, save
 
 import imsim
-from imsim.cli import fleet, fleet_pairs, main, tasks
+from imsim.cli import fleet, main, pair_scoring
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -155,7 +155,7 @@ class TestResume:
 
     @pytest.mark.usefixtures("folders")
     def test_after_ctrl_c(self, capsys, monkeypatch, address):
-        parts = fleet_pairs.as_they_come
+        parts = pair_scoring.as_they_come
 
         def interrupted(*arguments):
             yield next(iter(parts(*arguments)))
@@ -163,7 +163,7 @@ class TestResume:
 
         call = ["ref", "test", "--metrics", "rmse", "-o", "o.csv", "--scheduler", address]
         with monkeypatch.context() as patch:
-            patch.setattr(fleet_pairs, "as_they_come", interrupted)
+            patch.setattr(pair_scoring, "as_they_come", interrupted)
             compare(*call, status=130)
         assert "imsim: interrupted; 1 rows are in o.csv" in capsys.readouterr().err
         compare(*call, "--resume")
@@ -236,7 +236,7 @@ class TestMistakes:
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9; install imsim" in err
         monkeypatch.setattr(fleet.Fleet, "_survey", lambda self: None)  # one that came later
-        monkeypatch.setattr(tasks.Order.__new__, "__defaults__", ((), None, "9.9"))
+        monkeypatch.setattr(fleet.Order.__new__, "__defaults__", ((), None, "9.9"))
         compare(*call, status=2)
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9" in err
@@ -244,7 +244,7 @@ class TestMistakes:
 
     @pytest.mark.usefixtures("folders")
     def test_workers_without_the_files(self, capsys, monkeypatch, address):
-        monkeypatch.setattr(fleet_pairs, "folders_of", lambda paths: ("/nowhere/at/all",))
+        monkeypatch.setattr(pair_scoring, "folders_of", lambda paths: ("/nowhere/at/all",))
         call = ["ref", "test", "--metrics", "rmse", "-o", "o.csv", "--scheduler", address]
         compare(*call, status=2)
         err = capsys.readouterr().err
@@ -253,7 +253,7 @@ class TestMistakes:
 
     def test_what_all_pairs_need_is_missing_there(self, capsys, monkeypatch, address):
         save("a.png", GREY), save("b.png", NOISY)
-        monkeypatch.setattr(fleet_pairs.os, "getcwd", lambda: "/")
+        monkeypatch.setattr(pair_scoring.os, "getcwd", lambda: "/")
         compare("a.png", "b.png", "--scheduler", address, status=2)
         err = capsys.readouterr().err
         assert "the worker tcp://" in err
@@ -288,7 +288,7 @@ def test_a_pair_that_kills_workers_is_named_and_no_other_is_lost(capsys, monkeyp
     for i in range(COUNT):
         save(f"test/{i:02}.png", np.roll(NOISY, i))
     save("ref.png", GREY)
-    monkeypatch.setattr(fleet_pairs, "score_parts", deadly.score_parts)
+    monkeypatch.setattr(pair_scoring, "score_parts", deadly.score_parts)
     call = ["ref.png", "test", "--metrics", "rmse", "-o", "o.csv", "--scheduler", address]
     with distributed.Client(address, set_as_default=False) as client:
         client.run_on_scheduler(deadly.allow, 0)

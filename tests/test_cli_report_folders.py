@@ -16,7 +16,7 @@ from image_files import DEEP, GREY, NOISY, RGB, save
 from PIL import Image
 
 from imsim.cli import main
-from imsim.pages import Entry, folder, folder_report, readable, thumbs
+from imsim.pages import Entry, folder, folder_report, readable
 from imsim.pages.layers import ImagePair
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -309,7 +309,7 @@ def test_folders_without_any_pair_are_shown(empty_directory, capsys):
 
 def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("imsim.cli.report_folder.folder_report", lambda *_, **__: 1 / 0)
+        patch.setattr("imsim.cli.report.folder_report", lambda *_, **__: 1 / 0)
         report(status=2)
     assert "was interrupted" in Path("report/index.html").read_text(encoding="utf-8")
     report(status=2)
@@ -323,7 +323,7 @@ def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
         return {}
 
     save("actual/worse.png", np.full_like(GREY, 77))
-    monkeypatch.setattr("imsim.cli.report_folder.thumbnails", thumbnails)
+    monkeypatch.setattr("imsim.cli.report.thumbnails", thumbnails)
     report(status=2)
     found = rows()
     assert "could not be shown" in found["worse.png"]["why"]
@@ -332,11 +332,11 @@ def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
 
 def test_small_pictures_are_small(rng):
     noise = rng.integers(0, 256, (2, 512, 300, 3), dtype=np.uint8)  # nothing to compress
-    small = thumbs.thumbnails(ImagePair(*noise, None, None))
+    small = folder.thumbnails(ImagePair(*noise, None, None))
     assert small.keys() == {"reference", "test", "difference"}
     for one in small.values():
-        assert len(one.content) <= thumbs.MOST_BYTES
-        assert max(one.width, one.height) <= thumbs.SIDE
+        assert len(one.content) <= folder.SMALL_BYTES
+        assert max(one.width, one.height) <= folder.SMALL_SIDE
     entries = [
         Entry(f"a/rather/long/name/of/an/image{i}.png", "differs", {"ssim": i / 500}, (), (), small)
         for i in range(500)
@@ -350,7 +350,7 @@ def test_a_faint_dot_is_in_the_small_difference(shape, rng):
     image = rng.integers(0, 255, (*shape, 1), dtype=np.uint8)
     changed = image.copy()
     changed[shape[0] // 3, shape[1] // 2] += 1
-    small = thumbs.thumbnails(ImagePair(image, changed, None, None))["difference"]
+    small = folder.thumbnails(ImagePair(image, changed, None, None))["difference"]
     shown = np.asarray(Image.open(io.BytesIO(small.content)).convert("RGB")).astype(int)
     away = np.abs(shown - np.median(shown.reshape(-1, 3), axis=0)).max(axis=-1)
     assert np.count_nonzero(away) == 1

@@ -16,7 +16,7 @@ from image_files import GREY, refusal, save
 
 import imsim
 from imsim.cli import command_parser, main
-from imsim.cli.completion import SHELLS
+from imsim.cli.tools import SHELLS
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 

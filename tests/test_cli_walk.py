@@ -14,7 +14,7 @@ from image_files import GREY, NOISY, save
 from PIL import Image
 
 from imsim.cli import main
-from imsim.cli.folders import Folder
+from imsim.cli.pairing import Folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsim import get_workers
-from imsim.cli import tasks as on_workers
+from imsim.cli import fleet as on_workers
 from imsim.cli.executors import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
 
 
@@ -29,15 +29,6 @@ class Simulated:
 
     def slots(self) -> int:
         return self._slots
-
-    def tasks(self) -> Simulated:
-        return self
-
-    def __enter__(self) -> Simulated:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert not self._tasks
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -32,7 +32,7 @@ from image_files import (
 )
 from PIL import Image
 
-from imsim._images import ImageFileError, read_picture, tiff_codecs
+from imsim._images import ImageFileError, read_picture, tiff_checks
 
 STACK = np.stack([GREY, 255 - GREY, GREY // 2])
 
@@ -271,7 +271,7 @@ class TestTiff:
         if alone:
             from tifffile import _imagecodecs
 
-            monkeypatch.setattr(tiff_codecs, "find_spec", lambda name: None)
+            monkeypatch.setattr(tiff_checks, "find_spec", lambda name: None)
             monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
         save("a.tif", np.zeros((400, 400), np.uint8), compression=codec)
         content = bytearray(patched("a.tif", "RowsPerStrip", 4))

@@ -27,7 +27,7 @@ from medical_files import (
 from PIL import Image
 
 from imsim._images import ImageFileError, Reading, is_series
-from imsim._images.space import way_of
+from imsim._images.metadata import way_of
 
 pydicom = pytest.importorskip(
     "pydicom", reason="pydicom is not installed: pip install 'imsim[medical]'"
@@ -226,7 +226,7 @@ def test_deflated_files(as_pipe, monkeypatch):
         with pytest.raises(ImageFileError, match=r"a\.dcm: damaged"):
             contents("a.dcm")
     Path("a.dcm").write_bytes(content)
-    monkeypatch.setattr("imsim._images.packed.memory_limit", lambda: 300.0)
+    monkeypatch.setattr("imsim._images.reading.memory_limit", lambda: 300.0)
     with pytest.raises(ImageFileError, match="takes more than 300 bytes if it is unpacked"):
         contents("a.dcm")
 

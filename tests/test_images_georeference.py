@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import DEEP, contents, save
 
-from imsim._images.georeference import Georeference, difference, of_attributes, of_tags
+from imsim._images.metadata import Georeference, difference, of_attributes, of_tags
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 

@@ -11,7 +11,7 @@ from image_files import DEEP, GREY, contents, save
 from medical_files import dicom
 
 from imsim._images import Reading, read_picture
-from imsim._images.grids import difference
+from imsim._images.metadata import grid_difference
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 STACK = np.stack([GREY, GREY])
@@ -66,10 +66,10 @@ def test_what_differs_is_said(make, keyword, one, other, words, capsys):
 
 
 def test_what_is_not_known_and_what_is_rounded():
-    assert difference(None, {"CRVAL1": 1.0}) == difference({"CRVAL1": 1.0}, {}) == ""
-    assert difference({"CRVAL1": 1.0}, {"CRVAL1": 1.0 + 1e-9}) == ""
+    assert grid_difference(None, {"CRVAL1": 1.0}) == grid_difference({"CRVAL1": 1.0}, {}) == ""
+    assert grid_difference({"CRVAL1": 1.0}, {"CRVAL1": 1.0 + 1e-9}) == ""
     many = {f"CRVAL{i}": float(i) for i in range(9)}
-    assert difference({"CRPIX1": 1.0}, many).endswith("CRVAL1 1, not none and 7 more)")
+    assert grid_difference({"CRPIX1": 1.0}, many).endswith("CRVAL1 1, not none and 7 more)")
 
 
 def save_netcdf(name: str, latitudes: np.ndarray, **options: Any) -> str:

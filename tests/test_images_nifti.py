@@ -12,7 +12,7 @@ from image_files import contents
 from medical_files import AFFINE, CHANGED, SPACING, VOLUME, save_nifti
 
 from imsim._images import ImageFile, ImageFileError, Reading
-from imsim._images.space import way_of
+from imsim._images.metadata import way_of
 
 pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'imsim[medical]'")
 pytestmark = pytest.mark.usefixtures("empty_directory")

@@ -12,7 +12,7 @@ from image_files import RGB, contents, png_chunks, png_of, save
 from PIL import Image
 
 from imsim._images import Reading, read_picture
-from imsim._images.profiles import Profile, difference, profile_of
+from imsim._images.metadata import Profile, profile_difference, profile_of
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
@@ -65,11 +65,11 @@ def test_what_differs():
         (wide, profile_of(icc("Called otherwise", red=b"\x00\x00\x83\xdf"))),
     ]
     for one, other in same:
-        assert difference(one, other) == difference(other, one) == ""
-    assert difference(srgb, wide) == (
+        assert profile_difference(one, other) == profile_difference(other, one) == ""
+    assert profile_difference(srgb, wide) == (
         "its colour profile is 'Display P3', and that of the reference 'sRGB IEC61966-2.1'"
     )
-    assert difference(wide, None) == (
+    assert profile_difference(wide, None) == (
         "its colour profile is none, and that of the reference 'Display P3'"
     )
 
@@ -79,7 +79,7 @@ def test_damaged_ones_stop_nothing(length):
     cut = WIDE[:length]
     profile = profile_of(cut)
     assert (profile is None) == (not cut)
-    assert difference(profile, profile_of(cut)) == ""
+    assert profile_difference(profile, profile_of(cut)) == ""
     if cut:
         save("a.png", RGB, icc_profile=cut)
         np.testing.assert_array_equal(read_picture("a.png").pixels, RGB)
@@ -167,9 +167,9 @@ def test_a_linear_profile_of_srgb_is_not_that_of_others():
     linear = b"curv" + bytes(8)
     for curve in (linear, b"curv\0\0\0\0\0\0\0\1\1\0", b"para" + bytes(8) + b"\0\1\0\0"):
         profile = Profile("sRGB g10", frozenset({(b"rTRC", curve)}))
-        assert difference(None, profile)
+        assert profile_difference(None, profile)
     usual = Profile("sRGB", frozenset({(b"rTRC", b"curv\0\0\0\0\0\0\0\1\2\x33")}))
-    assert not difference(None, usual)
+    assert not profile_difference(None, usual)
 
 
 def test_adobe_rgb_of_cameras_without_a_profile():
@@ -182,7 +182,7 @@ def test_adobe_rgb_of_cameras_without_a_profile():
     camera = read_picture("a.jpg")
     assert camera.profile.name == "Adobe RGB, by EXIF"
     assert camera.notes == ()
-    assert difference(None, camera.profile)
+    assert profile_difference(None, camera.profile)
     save("b.jpg", RGB, exif=exif, icc_profile=WIDE)
     assert read_picture("b.jpg").profile.name == "Display P3"
     turned = Image.Exif()

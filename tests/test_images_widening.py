@@ -72,7 +72,7 @@ def test_1_bit_and_8_bits():
 
 def test_floats_take_the_wider_type():
     values = np.random.default_rng(3).random((4, 5)).astype(np.float32)
-    one, other = Picture("a", values), Picture("b", values.astype(np.float64))
+    one, other = Picture(values, path="a"), Picture(values.astype(np.float64), path="b")
     first, second = widened(one, other)
     assert first.pixels.dtype == second.pixels.dtype == np.float64
     np.testing.assert_array_equal(first.pixels, values)
@@ -93,7 +93,7 @@ def test_floats_take_the_wider_type():
     ],
 )
 def test_what_would_lose_or_change_something(one, other):
-    pictures = Picture("a", one), Picture("b", other)
+    pictures = Picture(one, path="a"), Picture(other, path="b")
     for pair in (pictures, pictures[::-1]):
         found = widened(*pair)
         assert [p.pixels.dtype for p in found] == [p.pixels.dtype for p in pair]
@@ -139,7 +139,7 @@ def test_masks_in_every_form():
 )
 def test_what_is_no_mask(pixels):
     with pytest.raises(ImageFileError, match=r"m: a mask must hold 0 .* and one other value or"):
-        as_mask(Picture("m", pixels))
+        as_mask(Picture(pixels, path="m"))
 
 
 @pytest.mark.parametrize("name", ["m.png", "m.tif"])
@@ -156,7 +156,7 @@ def test_transparent_masks(name):
 def test_a_mask_without_data_leaves_out():
     valid = np.ones(MASK.shape, bool)
     valid[5, 7] = False
-    found = as_mask(Picture("m", MASK, (), valid))
+    found = as_mask(Picture(MASK, (), valid, path="m"))
     np.testing.assert_array_equal(found, MASK & valid)
 
 

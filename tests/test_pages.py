@@ -15,7 +15,7 @@ import pytest
 
 import imsim
 from imsim import pages
-from imsim.pages import blocks, colour, content, layers, numbers
+from imsim.pages import blocks, colour, content, layers
 
 NASTY = '<script>alert("1")</script> & \'</title>.png'
 
@@ -60,7 +60,7 @@ def data_of(text):
 
 
 def unpacked(text, dtype, shape, like=None):
-    """Undo `numbers.packed` by another way than the page's script."""
+    """Undo `content.packed` by another way than the page's script."""
     dtype = np.dtype(dtype).newbyteorder("<")
     size = min(dtype.itemsize, 4)
     stride = dtype.itemsize // size
@@ -344,10 +344,10 @@ class TestSizes:
             x.astype(dtype) if dtype[0] != "f" else rng.normal(size=shape).astype(dtype)
             for x in (a, b)
         )
-        a, b = numbers.plain(a, b), numbers.plain(b, a)
-        found = unpacked(numbers.packed(a), a.dtype, shape)
+        a, b = content.plain(a, b), content.plain(b, a)
+        found = unpacked(content.packed(a), a.dtype, shape)
         assert (found == a).all()
-        assert (unpacked(numbers.packed(b, a), b.dtype, shape, a) == b).all()
+        assert (unpacked(content.packed(b, a), b.dtype, shape, a) == b).all()
 
     def test_a_line_one_pixel_wide_is_in_every_picture(self):
         reference = np.full((216, 384, 3), 200, np.uint8)
@@ -414,7 +414,7 @@ class TestSizes:
             ],
         )
         pictures = [*found.overviews, *found.details.values()]
-        size = len(found.data) + sum(numbers.text_size(len(picture)) for picture in pictures)
+        size = len(found.data) + sum(content.text_size(len(picture)) for picture in pictures)
         assert size + content.FRAME_BYTES <= 8_000_000
         assert found.pixel_side <= 3
 

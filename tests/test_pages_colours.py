@@ -41,7 +41,7 @@ def test_the_scale_does_not_follow_the_picture():
     assert (pages.colour_map(one, 0, 1)[0, 0] == pages.colour_map(two, 0, 1)[0, 0]).all()
 
 
-@pytest.mark.parametrize("colours", colour._TABLES)
+@pytest.mark.parametrize("colours", colour.TABLES)
 def test_the_colours_stay(colours, image_regression):
     """Whoever changes them looks at them: pages of other releases are to compare."""
     values = np.tile(np.linspace(-0.1, 1.1, 240), (8, 1))

@@ -12,8 +12,8 @@ from selenium.webdriver.common.by import By
 
 from imsim.cli import main
 from imsim.pages import Entry, folder_report
+from imsim.pages.folder import thumbnails
 from imsim.pages.layers import ImagePair
-from imsim.pages.thumbs import thumbnails
 
 ODD = "it's <b> $(x).png"
 

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from imsim import pages
-from imsim.pages import cuts
+from imsim.pages import voxels
 
 RNG = np.random.default_rng(9)
 A = RNG.integers(0, 256, (10, 22, 26)).astype(np.uint8)
@@ -128,7 +128,7 @@ def test_cuts_have_the_proportions_of_the_volume(reader, report):
 
 
 def test_blocks_and_colours(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(cuts, "COPY_BYTES", 12_000)
+    monkeypatch.setattr(voxels, "COPY_BYTES", 12_000)
     a = RNG.integers(0, 256, (8, 20, 22, 3)).astype(np.uint8)
     b = a.copy()
     b[7, 9, 9] ^= 255

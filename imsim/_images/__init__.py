@@ -9,14 +9,8 @@ error. Colour profiles and gamma are not applied.
 """
 
 from imsim._images.dicom import is_series
-from imsim._images.files import (
-    ImageFile,
-    file_of,
-    read_picture,
-    same_file,
-    without_index,
-)
-from imsim._images.formats import EXTENSIONS, looks_like_an_image, why_not_read
+from imsim._images.files import ImageFile, file_of, read_picture, same_file, without_index
+from imsim._images.formats import EXTENSIONS, why_not_read
 from imsim._images.pictures import (
     Array,
     ImageFileError,
@@ -28,7 +22,6 @@ from imsim._images.pictures import (
 )
 from imsim._images.png import write_png
 from imsim._images.reading import ORIENTATIONS, Reading
-from imsim._images.source import is_regular
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
 from imsim._images.zarr_nodes import is_zarr
@@ -44,10 +37,8 @@ __all__ = [
     "Reading",
     "as_mask",
     "file_of",
-    "is_regular",
     "is_series",
     "is_zarr",
-    "looks_like_an_image",
     "read_picture",
     "same_file",
     "sized",

@@ -1,16 +1,21 @@
-"""NumPy's own files, and the meaning of the axes of an array, also for TIFF."""
+"""Arrays as images: NumPy's own files, the meaning of axes, and arrays that are read by slices."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from imsim._images.metadata import Georeference, Grid
 from imsim._images.pictures import (
+    AS_STORED,
     OBJECTS,
     Array,
     Contents,
@@ -18,10 +23,11 @@ from imsim._images.pictures import (
     Pages,
     listed,
     native,
+    said_of_no_data,
+    where_equal,
 )
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
 
 NPY_SIGNATURE = b"\x93NUMPY"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -34,19 +40,25 @@ class Axes(NamedTuple):
     channel: int | None
 
     @property
+    def others(self) -> list[int]:
+        """The axes but that of channels, of which the last two are rows and columns."""
+        return [axis for axis in range(len(self.shape)) if axis != self.channel]
+
+    @property
     def image(self) -> tuple[int, ...]:
         """The shape of one image, with the channels last."""
-        rest = self._without_channels()
         tail = (self.shape[self.channel],) if self.channel is not None else ()
-        return (*rest[-2:], *tail)
+        return (*(self.shape[axis] for axis in self.others[-2:]), *tail)
 
     @property
     def leading(self) -> tuple[int, ...]:
         """The lengths of the axes that count images."""
-        return self._without_channels()[:-2]
+        return tuple(self.shape[axis] for axis in self.others[:-2])
 
-    def _without_channels(self) -> tuple[int, ...]:
-        return tuple(n for axis, n in enumerate(self.shape) if axis != self.channel)
+    def at(self, index: int) -> dict[int, int]:
+        """Return where an image lies along each axis that counts images."""
+        where = np.unravel_index(index, self.leading) if self.leading else ()
+        return dict(zip(self.others[:-2], map(int, where), strict=True))
 
     def __len__(self) -> int:
         return math.prod(self.leading)
@@ -60,13 +72,7 @@ class Axes(NamedTuple):
 
 
 def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
-    """Tell the meaning of the axes of an array that does not name them.
-
-    Raises
-    ------
-    ImageFileError
-        If the meaning is not certain, or there are no images.
-    """
+    """Tell the meaning of the axes of an array that does not name them; refuse it if uncertain."""
     if 0 in shape or len(shape) < 2:
         raise ImageFileError(
             f"its shape is {shape}; expected (height, width), (images, height, width) or "
@@ -126,6 +132,26 @@ class _ArrayHeader(NamedTuple):
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
+class _Stored:
+    """An array file, sliced like its array; each slice is read.
+
+    It is not mapped into memory: if it were cut meanwhile, that would end the process.
+    """
+
+    chunks = None
+
+    def __init__(self, source: Source, header: _ArrayHeader) -> None:
+        self._source, self._header = source, header
+        self.shape, self.dtype = header.shape, header.dtype
+
+    def __getitem__(self, key: Any) -> Array:
+        header, first = self._header, np.empty(1, self.dtype)
+        view = np.lib.stride_tricks.as_strided(first, header.shape, header.strides)[key]
+        start = header.offset + view.__array_interface__["data"][0] - first.ctypes.data
+        with self._source.open() as stream:
+            return _checked(_gathered(stream, start, view.shape, view.strides, self.dtype))
+
+
 def open_npy(source: Source, reading: Reading) -> Pages:
     """Open a file, of which the images that are asked for are read."""
     with source.open() as stream:
@@ -133,34 +159,7 @@ def open_npy(source: Source, reading: Reading) -> Pages:
         stream.seek(0)
         header = _header(stream, size)
     axes = axes_of(header.shape, reading)
-
-    def read(index: int) -> Contents:
-        height, width, *channels = axes.image
-
-        def part(top: int, bottom: int, left: int, right: int) -> Contents:
-            rows, columns = slice(top, bottom), slice(left, right)
-            return _read(source, header, lambda whole: axes.take(whole, index)[rows, columns])
-
-        if reading.stays_on_disk((height, width), header.dtype, *channels):
-            shape = (height, width, *([] if channels == [1] else channels))
-            raster = Raster(shape, header.dtype.newbyteorder("="), part)
-            return Contents(cast("Array", raster))
-        reading.check_size((height, width), header.dtype.itemsize, *channels)
-        return part(0, height, 0, width)
-
-    return Pages(len(axes), read, counting=axes.leading)
-
-
-def _read(source: Source, header: _ArrayHeader, part_of: Callable[[Array], Array]) -> Contents:
-    """Read a part of an array, which is told by a view of it.
-
-    The file is not mapped into memory: if it were cut meanwhile, that would end the process.
-    """
-    first = np.empty(1, header.dtype)
-    view = part_of(np.lib.stride_tricks.as_strided(first, header.shape, header.strides))
-    start = header.offset + view.__array_interface__["data"][0] - first.ctypes.data
-    with source.open() as stream:
-        return _checked(_gathered(stream, start, view.shape, view.strides, header.dtype))
+    return pages_of(_Stored(source, header), axes, reading, None, (), attributes={})
 
 
 def _gathered(
@@ -210,7 +209,11 @@ def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
             reading.check_size(shape, header.dtype.itemsize, *channels)
             content = member.read()  # to its end, where the checksum is compared
     array = header.array(content)
-    return Pages(len(axes), lambda index: _copy(axes.take(array, index)), counting=axes.leading)
+
+    def read(index: int) -> Contents:
+        return Contents(_checked(np.array(axes.take(array, index), subok=False, order="C")))
+
+    return Pages(len(axes), read, counting=axes.leading)
 
 
 def _archive(stream: BinaryIO) -> zipfile.ZipFile:
@@ -244,12 +247,148 @@ def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
     return _ArrayHeader(shape, fortran, dtype, offset)
 
 
-def _copy(image: Array) -> Contents:
-    return _checked(np.array(image, subok=False, order="C"))
-
-
-def _checked(image: Array) -> Contents:
+def _checked(image: Array) -> Array:
     pixels = np.ascontiguousarray(native(image))
     if pixels.dtype == bool and (pixels.view(np.uint8) > 1).any():
         raise ImageFileError("damaged: its booleans hold other numbers than 0 and 1")
-    return Contents(pixels)
+    return np.asarray(pixels)
+
+
+_NAMES = ("_FillValue", "nodata", "missing_value")
+"""Attributes that name the value of no data; the first that is there counts."""
+NO_DATA = frozenset(_NAMES)
+NOT_APPLIED = (
+    *("scale_factor", "add_offset", "_Unsigned"),
+    *("valid_min", "valid_max", "valid_range"),
+)
+"""Attributes that would change the pixels, or take some for no data."""
+UNIT = "units"
+"""The attribute that names the unit of the pixels."""
+
+
+def pages_of(
+    array: Any,
+    axes: Axes,
+    reading: Reading,
+    no_data: tuple[str, float] | None,
+    notes: tuple[str, ...],
+    *,
+    place: Georeference | None = None,
+    attributes: Mapping[str, Any],
+    grid: Grid | None = None,
+    said: Callable[[int], tuple[str, ...]] = lambda _: (),
+    white: int | None = None,
+    close: Callable[[], None] = lambda: None,
+) -> Pages:
+    """Return the images of an array; large ones stay where they are.
+
+    `array` has a shape, dtype, chunks and slices; its attributes may tell a unit, and how values
+    are packed. `no_data` are the name and the value of that. `said` returns notes on image i,
+    beside the `notes` on all. `white` is what 0 stands for; pixels are taken from that.
+    """
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    height, width, *channels = axes.image
+    channels = [] if channels == [1] else channels
+    *counting, rows, columns = axes.others
+    unit, packing = unit_of(attributes), packing_of(attributes)
+    stored = tuple(array.chunks or (1,) * len(axes.shape))
+    # Of the axes that are left, the channels are the first, the second or the last.
+    left = [axis for axis in range(len(axes.shape)) if axis not in counting]
+
+    def part_of(index: int, top: int, bottom: int, before: int, after: int) -> Contents:
+        key: list[Any] = [slice(None)] * len(axes.shape)
+        for axis, place in axes.at(index).items():
+            key[axis] = place
+        key[rows], key[columns] = slice(top, bottom), slice(before, after)
+        pixels = native(np.asarray(array[tuple(key)]))
+        if axes.channel is not None:
+            pixels = np.moveaxis(pixels, left.index(axes.channel), -1)
+            pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
+        taken = pixels if white is None else np.asarray(pixels.dtype.type(white) ^ pixels)
+        if no_data is None:
+            return Contents(taken)
+        samples = pixels if pixels.ndim == 3 else pixels[..., None]
+        empty = np.asarray(where_equal(samples, no_data[1]).any(axis=-1))
+        return Contents(taken, valid=~empty if empty.any() else None)
+
+    def read(index: int) -> Contents:
+        part = partial(part_of, index)
+        own = (*notes, *said(index))
+        text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
+        if reading.stays_on_disk((height, width), dtype, *channels):
+            reading.check_size(stored, dtype.itemsize)
+            chunks = stored[rows], stored[columns]
+            raster = Raster((height, width, *channels), dtype, part, chunks=chunks, no_data=text)
+            found = Contents(cast("Array", raster))
+        else:
+            reading.check_size((height, width), dtype.itemsize, *channels)
+            found = part(0, height, 0, width)
+            if found.valid is not None:
+                number = int(np.count_nonzero(~found.valid))
+                own += (said_of_no_data(text, number, height * width),)
+        return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
+
+    return Pages(len(axes), read, close, counting=axes.leading)
+
+
+def no_data_of(
+    attributes: Mapping[str, Any],
+) -> tuple[tuple[str, float] | None, tuple[str, ...]]:
+    """Return the attribute that names no data and its value, and notes on others."""
+    notes = [
+        f"its {name} {attributes[name]} is not applied"
+        for name in NOT_APPLIED
+        if name in attributes
+    ]
+    for name in _NAMES:
+        if name in attributes:
+            value = number_of(attributes[name])
+            if value is not None:
+                notes += [
+                    f"its {other} {attributes[other]} is not applied, beside {name} {value}"
+                    for other in _NAMES
+                    if other in attributes and not _are_same(number_of(attributes[other]), value)
+                ]
+                return (name, value), tuple(notes)
+            notes.append(f"its {name} {attributes[name]!r} is no number; no data are masked")
+            break
+    return None, tuple(notes)
+
+
+def _are_same(one: float | None, other: float) -> bool:
+    return one == other or (one != one and other != other)
+
+
+def unit_of(attributes: Mapping[str, Any]) -> str:
+    """Return the unit that attributes name, or nothing."""
+    unit = attributes.get(UNIT, "")
+    return unit.strip() if isinstance(unit, str) else ""
+
+
+def packing_of(attributes: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the factor and the summand of the values, as netCDF has them."""
+    found = (number_of(attributes.get(name)) for name in ("scale_factor", "add_offset"))
+    factor, summand = (
+        own if value is None else float(value) for value, own in zip(found, AS_STORED, strict=True)
+    )
+    return factor, summand
+
+
+def number_of(value: Any) -> float | int | None:
+    """Return the number that an attribute holds, if it does."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, int | float):
+        return value
+    if not isinstance(value, str):
+        return None
+    for kind in (int, float):  # integers of 64 bits exceed a float
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    try:  # as xarray has floats in JSON
+        content = base64.b64decode(value, validate=True)
+        return float(np.frombuffer(content, "<f8")[0]) if len(content) == 8 else None
+    except ValueError:
+        return None

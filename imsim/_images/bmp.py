@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim._images.alpha import composite
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
-from imsim._images.profiles import Profile, profile_of
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.metadata import Profile, profile_of
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import composite
 
 _PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS = 0, 1, 2, 3, 6
 _BITS = {
@@ -47,12 +46,12 @@ class _Header(NamedTuple):
 
 def open_bmp(source: Source, reading: Reading) -> Pages:
     """Open a file of one image, which is read on demand."""
-    return Pages(1, lambda _: _read(source.read(), reading))
 
+    def read(_: int) -> Contents:
+        content = source.read()
+        return _pixels(content, reading)._replace(profile=_profile(content))
 
-def _read(content: bytes, reading: Reading) -> Contents:
-    image = _pixels(content, reading)
-    return image._replace(profile=_profile(content))
+    return Pages(1, read)
 
 
 def _profile(content: bytes) -> Profile | None:
@@ -76,11 +75,7 @@ def _pixels(content: bytes, reading: Reading) -> Contents:
         indices = _indices(_rows(content, header), header)
     else:
         indices, notes = _unpacked(content, header)
-    if indices.max() >= len(header.palette):
-        raise ImageFileError(
-            f"damaged: its pixels ask for colour {indices.max()} of a palette of "
-            f"{len(header.palette)}, counted from 0"
-        )
+    check_palette(indices.max(), len(header.palette))
     if reading.as_stored:
         return Contents(indices, notes)
     return Contents(_through(header.palette, indices), notes)
@@ -123,7 +118,8 @@ def _header(content: bytes) -> _Header:
         found = [number(54 + 4 * i) for i in range(count)]
         masks = (found[0], found[1], found[2], found[3] if count == 4 else 0)
         end += 0 if size >= _WITH_MASKS else 4 * count
-        if not all(masks[:3]) or any(not _is_run(mask) or mask >> bits for mask in masks):
+        # The bits of a mask lie side by side: one more at the lowest of them clears them all.
+        if not all(masks[:3]) or any(m & (m + (m & -m)) or m >> bits for m in masks):
             raise ImageFileError(f"damaged: its masks of colours are {[hex(m) for m in masks]}")
     if offset < end:
         raise ImageFileError("damaged: its pixels begin within its header")
@@ -137,12 +133,6 @@ def _header(content: bytes) -> _Header:
             raise ImageFileError("damaged: it has no palette, or a part of one")
         palette = np.frombuffer(stored, np.uint8).reshape(count, entry)[:, 2::-1]
     return _Header(width, abs(height), height < 0, bits, compression, masks, palette, offset)
-
-
-def _is_run(mask: int) -> bool:
-    """Tell whether the bits that are set, if any, lie side by side."""
-    low = mask & -mask
-    return not mask & (mask + low)
 
 
 def _rows(content: bytes, header: _Header) -> Array:

@@ -18,13 +18,7 @@ _FRAME_HEADER = 16  # bytes of a frame of animated WebP, before its own chunks
 
 
 def check_end_mark(content: bytes, name: str) -> None:
-    """Refuse a stream of the JPEG family that lacks its end mark, before what fills it up.
-
-    Raises
-    ------
-    ImageFileError
-        If it is cut off.
-    """
+    """Refuse a stream of the JPEG family that lacks its end mark, before what fills it up."""
     if not content.rstrip(b"\0\xff").endswith(_END):
         raise ImageFileError(
             f"damaged: its {name} data are cut off; the mark of their end is missing"
@@ -34,20 +28,8 @@ def check_end_mark(content: bytes, name: str) -> None:
 def check_runs(content: bytes, size: int) -> None:
     """Refuse runs and copies of bytes (PackBits, RLE of DICOM) that hold more than their pixels.
 
-    Decoders stop when they have all pixels, as they do where a damaged length shifts them. What
-    fills up the end, zeros and codes that do nothing, is harmless.
-
-    Parameters
-    ----------
-    content : bytes
-        The codes, each with its bytes.
-    size : int
-        Bytes of the pixels.
-
-    Raises
-    ------
-    ImageFileError
-        If a run goes beyond the pixels, or others follow it.
+    Decoders stop when they have all pixels, of `size` bytes, as they do where a damaged length
+    shifts them. What fills up the end, zeros and codes that do nothing, is harmless.
     """
     place = found = 0
     while found < size and place < len(content):
@@ -69,19 +51,7 @@ def check_webp(content: bytes, open_: Callable[[bytes], Any]) -> None:
     """Refuse WebP whose streams end in zeros that are no part of them.
 
     A decoder takes all the bits it needs, and no more: without the last bytes of a stream that is
-    whole it fails.
-
-    Parameters
-    ----------
-    content : bytes
-        The file, or the strip of a TIFF file.
-    open_ : callable
-        Decodes a file, and raises if that fails.
-
-    Raises
-    ------
-    ImageFileError
-        If one of them is decoded without its last bytes.
+    whole it fails. `open_` decodes a file, and raises if that fails.
     """
     for canvas, chunks in _pictures_of_webp(content):
         for kind, body in chunks.items():
@@ -96,15 +66,7 @@ def check_webp(content: bytes, open_: Callable[[bytes], Any]) -> None:
 
 
 def check_avif(content: bytes) -> None:
-    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1 and what fills its byte.
-
-    Of a file whose last bytes may be metadata, nothing is known.
-
-    Raises
-    ------
-    ImageFileError
-        If it ends in zeros.
-    """
+    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1, and fills its byte."""
     place, last = 0, b""
     while place + 8 <= len(content):
         size, last = (

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.metadata import Space, rounded
 from imsim._images.pictures import Array, ImageFileError
-from imsim._images.space import Space, rounded
 
 Headers = dict[str, Any]
 """The header of each file by its name."""
@@ -152,13 +152,7 @@ def _spacing(spacing: Array | None) -> tuple[float, float] | None:
 
 
 def arranged(frames: list[Frame]) -> tuple[list[Frame], Space, list[str]]:
-    """Return the slices in the order of their places, their geometry, and notes.
-
-    Raises
-    ------
-    ImageFileError
-        If the places are not known, or no even row along the normal.
-    """
+    """Return the slices in the order of their places, an even row, their geometry, and notes."""
     if len(frames) == 1:
         raise ImageFileError(
             "holds one slice, and no volume", "put all slices of the series into the folder"

@@ -10,32 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imsim._images import dicom
-from imsim._images.apng import open_apng
+from imsim._images.animation import GIF_SIGNATURES, open_apng, open_gif
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
 from imsim._images.bmp import open_bmp
-from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
-from imsim._images.exr import open_exr
-from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
-from imsim._images.fits import open_fits
+from imsim._images.exr import EXR_SIGNATURE, open_exr
+from imsim._images.fits import FITS_SIGNATURE, open_fits
 from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
-from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
-from imsim._images.gif import open_gif
-from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
-from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
-from imsim._images.hdf5 import has_user_block, open_hdf5
-from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
-from imsim._images.jpeg import open_jpeg
-from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
-from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
-from imsim._images.packed import GZIP_SIGNATURE, beginning, unpacked
+from imsim._images.hdf5 import HDF5_EXTENSIONS, HDF5_SIGNATURE, has_user_block, open_hdf5
+from imsim._images.jpeg import JPEG_SIGNATURE, open_jpeg
+from imsim._images.nifti import HEADER_BYTES, NIFTI_SIGNATURES, is_nifti, open_nifti
 from imsim._images.pictures import ImageFileError, Pages, Picture
-from imsim._images.png import SIGNATURE as PNG_SIGNATURE
-from imsim._images.png import is_animated, open_png
+from imsim._images.png import PNG_SIGNATURE, is_animated, open_png
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
-from imsim._images.source import Source, find
-from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
+from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, find, unpacked
 from imsim._images.tiff import open_tiff
+from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume
 from imsim._images.webp_avif import open_avif, open_webp
 from imsim._images.zarr_arrays import open_zarr
@@ -62,20 +51,11 @@ class ImageFile:
 
     Several threads may read from it. Pixels that stay on the disk can be read until it is closed.
 
-    Parameters
-    ----------
-    path : str
-        The file; ``FILE:NAME`` for one array of .npz or HDF5, HDU of FITS or layer of OpenEXR,
-        ``FILE[i]`` for one image of several, counted from 0; ``-`` for the standard input; a folder
-        of Zarr. A pipe is read once. As a volume, a folder of DICOM files is a file of one volume,
-        and so is a stack of images.
-    reading : Reading, optional
-        One for all files of a run, since it keeps the content of pipes.
-
-    Raises
-    ------
-    ImageFileError
-        If the file is missing, damaged or of another format, or holds no image i.
+    The path is that of a file; ``FILE:NAME`` for one array of .npz or HDF5, HDU of FITS or layer of
+    OpenEXR, ``FILE[i]`` for one image of several, counted from 0; ``-`` for the standard input; a
+    folder of Zarr. A pipe is read once: `reading` is one for all files of a run, since it keeps the
+    content of pipes. As a volume, a folder of DICOM files is a file of one volume, and so is a
+    stack of images.
     """
 
     def __init__(self, path: str, reading: Reading | None = None) -> None:
@@ -98,24 +78,7 @@ class ImageFile:
         return self.path if len(self) == 1 else f"{self.path}[{index}]"
 
     def read(self, index: int) -> Picture:
-        """Read one image.
-
-        Parameters
-        ----------
-        index : int
-            Counted from 0.
-
-        Returns
-        -------
-        Picture
-            Its pixels, notes on what was left aside or converted, and where it has data.
-
-        Raises
-        ------
-        ImageFileError
-            If the image is damaged, too large, or cannot be scored as it is: CMYK, complex
-            numbers, an unusual TIFF layout.
-        """
+        """Read one image, with notes on what was left aside or converted, and where it has data."""
         label = self.label(index)
         with self._lock, _naming(label):
             if self._closed:
@@ -125,7 +88,7 @@ class ImageFile:
         if isinstance(found.pixels, Raster):
             found.pixels.guards.insert(0, self._unchanged)
             found.pixels.guards.insert(0, lambda: _naming(label))
-        return Picture(label, *found)
+        return Picture(*found[:-1], path=label)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -168,25 +131,7 @@ def _state_of(path: str) -> _State | None:
 
 
 def read_picture(path: str, reading: Reading | None = None) -> Picture:
-    """Read a file that holds one image.
-
-    Parameters
-    ----------
-    path : str
-        The file, as `ImageFile` takes it.
-    reading : Reading, optional
-        How it is to be read.
-
-    Returns
-    -------
-    Picture
-        Its pixels and what was left aside or converted.
-
-    Raises
-    ------
-    ImageFileError
-        As `ImageFile`, and if the file holds several images.
-    """
+    """Read a file that holds one image, as `ImageFile` does."""
     with ImageFile(path, reading) as file:
         if len(file) != 1:
             file.read(len(file) - 1)  # the error of a damaged file comes first
@@ -198,10 +143,7 @@ def read_picture(path: str, reading: Reading | None = None) -> Picture:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Tell whether two names, which need not exist, name one file.
-
-    Symbolic and hard links name the file that they lead to.
-    """
+    """Tell whether two names, which need not exist, name one file, also by links."""
     first, second = file_of(one), file_of(other)
     try:
         return os.path.samefile(first, second)
@@ -248,14 +190,14 @@ def _open_all(path: str, reading: Reading) -> Pages:
                     "is packed by gzip, which is read of FITS and NIfTI", "unpack it: gunzip -k"
                 )
             source, start = unpacked(source, reading), content[:132]
-    if start[128:] == dicom.SIGNATURE:
+    if start[128:] == dicom.DICOM_SIGNATURE:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
     return as_volume(pages, reading) if reading.volume else pages
 
 
 def _is_known(start: bytes) -> bool:
-    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.SIGNATURE
+    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.DICOM_SIGNATURE
 
 
 def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:

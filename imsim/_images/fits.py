@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
-from imsim._images.grids import of_fits
+from imsim._images.metadata import of_fits
 from imsim._images.pictures import (
     Array,
     Contents,
@@ -23,13 +23,13 @@ from imsim._images.pictures import (
     Pages,
     listed,
     native,
+    needing,
     said_of_no_data,
 )
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
 from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 
-SIGNATURE = b"SIMPLE  "
+FITS_SIGNATURE = b"SIMPLE  "
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 """By BITPIX."""
 _STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")
@@ -38,12 +38,8 @@ _STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")
 
 def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     """Open a file; the planes of one HDU are images."""
-    try:
+    with needing("FITS needs", "astropy", "astronomy"):
         from astropy.io import fits
-    except ImportError as error:
-        raise ImageFileError(
-            "FITS needs the package astropy", "pip install 'imsim[astronomy]'"
-        ) from error
     stream = source.open()
     size = stream.seek(0, 2)
     stream.seek(0)
@@ -98,9 +94,8 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             warnings.simplefilter("ignore")
             if axes.channel is None:
                 reading.check_size((height, width), max(kind.itemsize, 4))
-                place = np.unravel_index(number, axes.leading) if axes.leading else ()
                 rows = (slice(None), slice(None))
-                stored = np.asarray(hdu.section[(*map(int, place), *rows)])
+                stored = np.asarray(hdu.section[(*axes.at(number).values(), *rows)])
             else:
                 reading.check_size((len(axes), height, width), max(kind.itemsize, 4), *channels)
                 stored = axes.take(np.asarray(hdu.data), number)
@@ -158,10 +153,7 @@ def _is_compressed(hdu: Any) -> bool:
 
 
 def _as_table(source: Source, index: int) -> tuple[Any, Any]:
-    """Return the header of an HDU as it is stored, and where its data lie.
-
-    Compressed tiles are stored as a table.
-    """
+    """Return the header of an HDU as the table that tiles are stored as, and where they lie."""
     from astropy.io import fits
 
     # Everything that is used of it is read here.
@@ -212,13 +204,7 @@ def _chosen(images: dict[int, str], name: str | None) -> int:
 
 
 def _number(header: Any, keyword: str, default: int | None) -> Any:
-    """Return the number that a keyword has; what it stands for decides all pixels.
-
-    Raises
-    ------
-    ImageFileError
-        If the header has two numbers, or no number that the keyword can have.
-    """
+    """Return the one number that a keyword has; what it stands for decides all pixels."""
     if keyword not in header:
         return default
     found = {header[keyword, i] for i in range(header.count(keyword))}

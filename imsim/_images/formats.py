@@ -6,15 +6,14 @@ import os
 from itertools import product
 from typing import NamedTuple
 
+from imsim._images.animation import GIF_SIGNATURES
 from imsim._images.arrays import NPY_SIGNATURE
-from imsim._images.dicom import SIGNATURE as DICOM_SIGNATURE
-from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
-from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
-from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
-from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
-from imsim._images.png import SIGNATURE as PNG_SIGNATURE
-from imsim._images.source import is_regular
-from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
+from imsim._images.dicom import DICOM_SIGNATURE
+from imsim._images.exr import EXR_SIGNATURE
+from imsim._images.fits import FITS_SIGNATURE
+from imsim._images.jpeg import JPEG_SIGNATURE
+from imsim._images.png import PNG_SIGNATURE
+from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS
 
 EXTENSIONS = (
@@ -183,11 +182,6 @@ def no_image(path: str, start: bytes) -> tuple[str, str]:
     )
 
 
-def looks_like_an_image(path: str) -> bool:
-    """Tell whether a file that is not taken from a folder is an image, by its name or content."""
-    return why_not_read(path) is not None
-
-
 def why_not_read(path: str) -> str | None:
     """Say why an image is not taken from a folder, and what to do; None: it is no image."""
     start = _start(path)
@@ -212,7 +206,7 @@ def why_not_read(path: str) -> str | None:
 
 
 def _start(path: str) -> bytes:
-    if not is_regular(path):
+    if not os.path.isfile(path):  # reading a pipe or a device might never end
         return b""
     try:
         with open(path, "rb") as file:

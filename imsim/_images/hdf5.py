@@ -1,37 +1,162 @@
-"""HDF5, and netCDF 4, which is HDF5: one dataset of numbers, read by h5py in parts."""
+"""HDF5, and netCDF 4, which is HDF5: one dataset of numbers, read by h5py in parts.
+
+The old index of chunks has no checksum. Where a search in it fails, the library takes pixels for
+fill values, without a word.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from imsim._images.arrays import Axes, axes_of
-from imsim._images.grids import Grid
-from imsim._images.hdf5_chunks import Stored
-from imsim._images.pictures import ImageFileError, Pages, listed
-from imsim._images.reading import Reading
-from imsim._images.sliced import (
+from imsim._images.arrays import (
     NO_DATA,
     NOT_APPLIED,
     UNIT,
-    image_axes,
+    Axes,
+    axes_of,
     no_data_of,
     number_of,
     pages_of,
 )
-from imsim._images.source import Source
+from imsim._images.metadata import Grid
+from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
+from imsim._images.reading import Reading, Source
 from imsim._images.zarr_nodes import channel_of
+
+_FIRST = 48  # bytes of the shortest superblock, with which a file begins
+
+
+class Stored:
+    """A dataset that is sliced like an array, and raises where its index of chunks is damaged.
+
+    Its `notes` are on pixels that are not stored: writers leave out empty chunks, or did not end.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self.shape, self.dtype = tuple(dataset.shape), dataset.dtype
+        self.chunks: tuple[int, ...] | None = dataset.chunks
+        self.notes: tuple[str, ...] = ()
+        if self.chunks is None:
+            self._check_whole()
+        else:
+            self._grid = [-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True)]
+            self._places = self._listed()
+            total = math.prod(self._grid)
+            if missing := total - len(self._places):
+                self.notes = (self._said(f"{missing} of its {total} chunks are"),)
+
+    def __getitem__(self, key: Any) -> Array:
+        values = np.asarray(self._dataset[key])
+        if self.chunks is not None and values.size:
+            self._check_found(values, key)
+        return values
+
+    def _said(self, what: str) -> str:
+        return (
+            f"{what} not stored; as HDF5 has it, their pixels have the fill value "
+            f"{self._dataset.fillvalue}"
+        )
+
+    def _check_whole(self) -> None:
+        size, wanted = self._dataset.id.get_storage_size(), self._dataset.nbytes
+        if not size:
+            self.notes = (self._said("its values are"),)
+        elif size < wanted:
+            raise ImageFileError(f"damaged: {size} of the {wanted} bytes of its values are stored")
+        elif size > wanted:
+            raise ImageFileError(f"damaged: its values take {wanted} bytes; {size} are stored")
+        elif (self._dataset.id.get_offset() or _FIRST) < _FIRST:
+            raise ImageFileError("damaged: its values begin in the header of the file")
+
+    def _listed(self) -> Array:
+        """Return the numbers of the chunks in the index, each of its own place, in their order."""
+        found: list[Any] = []
+        self._dataset.id.chunk_iter(found.append)
+        if not found:
+            return np.empty(0, np.int64)
+        offsets = np.array([one.chunk_offset for one in found], np.uint64)
+        starts, sizes = (
+            np.array([getattr(one, name) for one in found], np.uint64)
+            for name in ("byte_offset", "size")
+        )
+        places, astray = np.divmod(offsets, np.array(self.chunks, np.uint64))
+        ends = starts + sizes
+        order = starts.argsort()
+        whole = math.prod(self.chunks or ()) * self.dtype.itemsize
+        plain = self._dataset.id.get_create_plist().get_nfilters() == 0
+        outside = (places >= np.array(self._grid, np.uint64)).any()
+        length = self._dataset.file.id.get_filesize()
+        if (
+            outside
+            or astray.any()
+            or (sizes == 0).any()
+            or (plain and (sizes != whole).any())
+            or (ends > length).any()
+            or (starts > ends).any()
+            or (starts < _FIRST).any()
+            or (starts[order][1:] < ends[order][:-1]).any()
+        ):
+            raise _damaged("has chunks of impossible places or sizes")
+        numbers = np.ravel_multi_index(tuple(places.astype(np.int64).T), self._grid)
+        if (np.diff(numbers) <= 0).any():
+            raise _damaged("has chunks twice, or in a wrong order")
+        return np.asarray(numbers)
+
+    def _check_found(self, values: Array, key: Any) -> None:
+        """Look for those chunks that are listed, but were read as nothing but fill values."""
+        fill = self._dataset.fillvalue
+        empty = values == fill
+        if self.dtype.kind == "f" and np.isnan(fill):
+            empty = np.isnan(values)
+        if not empty.any():
+            return
+        # The axes of single planes, which `values` lacks, are put back.
+        parts = [k if isinstance(k, slice) else slice(k, k + 1) for k in key]
+        spans = [range(*part.indices(n)) for part, n in zip(parts, self.shape, strict=True)]
+        empty = empty.reshape([len(span) for span in spans])
+        chunks = self.chunks or ()
+        grids = [
+            range(span.start // c, (span.stop - 1) // c + 1)
+            for span, c in zip(spans, chunks, strict=True)
+        ]
+        for index in np.ndindex(*map(len, grids)):
+            place = [grid[i] for grid, i in zip(grids, index, strict=True)]
+            inner = tuple(
+                slice(max(p * c - span.start, 0), max((p + 1) * c - span.start, 0))
+                for p, c, span in zip(place, chunks, spans, strict=True)
+            )
+            if empty[inner].all() and self._is_listed(place):
+                self._look_for(tuple(p * c for p, c in zip(place, chunks, strict=True)))
+
+    def _is_listed(self, place: list[int]) -> bool:
+        number = int(np.ravel_multi_index(tuple(place), self._grid))
+        at = int(self._places.searchsorted(number))
+        return at < len(self._places) and int(self._places[at]) == number
+
+    def _look_for(self, offset: tuple[int, ...]) -> None:
+        try:
+            self._dataset.id.read_direct_chunk(offset)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _damaged(f"does not lead to the chunk at {offset}") from error
+
+
+def _damaged(what: str) -> ImageFileError:
+    return ImageFileError(f"damaged: its index of chunks {what}")
+
 
 _SCALE_OFFSET = 6
 _INEXACT = {_SCALE_OFFSET, 32013, 32017, 32018, 32019, 32022, 32023, 32024, 32027, 32028}
 """Numbers of filters that may change values: ZFP, SZ, JPEG, rounding of bits and others."""
 _INTERLACED = {"INTERLACE_PIXEL": 2, "INTERLACE_LINE": 1, "INTERLACE_PLANE": 0}
 """The axis of colours of three, by an attribute of the HDF5 Image specification."""
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HDF5_EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
 
 
@@ -48,7 +173,7 @@ def has_user_block(source: Source) -> bool:
         place = 512
         while place < size:
             stream.seek(place)
-            if stream.read(len(SIGNATURE)) == SIGNATURE:
+            if stream.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE:
                 return True
             place *= 2
     return False
@@ -56,10 +181,8 @@ def has_user_block(source: Source) -> bool:
 
 def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
     """Open a file, and the dataset of that name, or the only one of two or more axes."""
-    try:
+    with needing("HDF5 needs", "h5py", "hdf5"):
         import h5py
-    except ImportError as error:
-        raise ImageFileError("HDF5 needs the package h5py", "pip install 'imsim[hdf5]'") from error
     file = h5py.File(source.path if source.content is None else source.open(), "r")
     try:
         dataset, notes = _chosen(file, name)
@@ -188,12 +311,8 @@ def _axes(dataset: Any, reading: Reading) -> Axes:
 def _as_image(dataset: Any, reading: Reading) -> tuple[int | None, tuple[str, ...]]:
     """Heed what the HDF5 Image specification says of grey levels and of the first row.
 
-    Returns
-    -------
-    white : int or None
-        The value from which others are taken, where 0 is white.
-    notes : tuple of str
-        On that, and on rows that are to be shown upside down.
+    Returns the value from which others are taken, where 0 is white, and notes on that, and on rows
+    that are to be shown upside down.
     """
     if _attribute(dataset, "CLASS") != "IMAGE":
         return None, ()
@@ -235,7 +354,7 @@ def _attribute(dataset: Any, name: str) -> Any:
 def _grid(dataset: Any, axes: Axes) -> Grid:
     """Return the first and the last coordinates of rows and columns, by the scales of axes."""
     found: dict[str, float | str] = {}
-    for axis in image_axes(axes):
+    for axis in axes.others[-2:]:
         scales = dataset.dims[axis]
         scale = scales[0] if len(scales) else None
         if scale is None or scale.shape != (axes.shape[axis],) or scale.dtype.kind not in "iuf":

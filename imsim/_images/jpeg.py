@@ -13,18 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.orientation import ORIENTATION, oriented
-from imsim._images.pictures import (
-    Array,
-    Contents,
-    ImageFileError,
-    Pages,
-)
-from imsim._images.profiles import Profile, profile_of
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.metadata import Profile, profile_of
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import ORIENTATION, oriented
 
-SIGNATURE = b"\xff\xd8\xff"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 _METADATA = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
 _COLOURS = (0xE0, 0xEE)  # two of them tell the decoder the kind of colours
 _BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the start of a scan
@@ -83,17 +77,10 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
 
 
 def _without_metadata(content: bytes) -> tuple[bytes, bool]:
-    """Leave out the segments that do not describe the pixels, with the stray bytes behind them.
+    """Leave out segments that do not describe the pixels, and tell whether stray bytes follow them.
 
     The decoder warns of every stray byte. Bytes behind metadata of a wrong length are harmless, and
     left out. Bytes behind any other segment stay, so that the decoder warns of them.
-
-    Returns
-    -------
-    bytes
-        The rest.
-    bool
-        Whether there were stray bytes behind metadata.
     """
     parts, place, has_strays, after_metadata = [content[:2]], 2, False, False
     while place + 4 <= len(content):
@@ -137,22 +124,7 @@ def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
 
 
 def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
-    """Refuse a strip or tile of a TIFF file, compressed as JPEG, that is damaged.
-
-    Parameters
-    ----------
-    content : bytes
-        The stream, with its tables.
-    heights : tuple of int
-        Heights that are allowed.
-    width, samples : int
-        Width and samples that the page declares.
-
-    Raises
-    ------
-    ImageFileError
-        If it has another size or number of samples, or the decoder warns.
-    """
+    """Refuse a strip or tile of a TIFF file, a stream with its tables, if it is damaged."""
     import simplejpeg
 
     height, across, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -170,10 +142,7 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
 
 
 def _check_scans(content: bytes) -> int:
-    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0.
-
-    Returns where the stream ends.
-    """
+    """Return the end of a stream; refuse one without a scan: what it lacks is 0 to the decoder."""
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
     place = 2
     while (found := _MARKER.search(content, place)) and found[1][0] != _END:
@@ -208,7 +177,7 @@ def _metadata(content: bytes) -> _Metadata:
                     listed = image.mpinfo[_PICTURES][1:]
                     offsets += [base + picture["DataOffset"] for picture in listed]
                     if offsets != sorted(set(offsets)) or not all(
-                        content.startswith(SIGNATURE, place) for place in offsets
+                        content.startswith(JPEG_SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
                 exif = image.getexif()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import tempfile
 import threading
 import zlib
@@ -14,9 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from imsim._images.georeference import NO_DATA, Georeference
-from imsim._images.pictures import Array, ImageFileError
-from imsim._images.png import SIGNATURE
+from imsim._images.metadata import NO_DATA, Georeference
+from imsim._images.pictures import Array, needing
+from imsim._images.png import PALETTE, PNG_SIGNATURE, ImageHeader, chunk
 from imsim._images.zarr_nodes import node_at
 
 _CHUNK = 512
@@ -25,19 +24,7 @@ _PACKED = 2**22
 
 
 class Rows:
-    """A file of numbers in C order, to which rows are assigned.
-
-    Parameters
-    ----------
-    stream : BinaryIO
-        The file, open for writing.
-    offset : int
-        Where the numbers begin.
-    shape : tuple of int
-        (height, width), or (depth, height, width).
-    dtype : numpy.dtype
-        Of the file.
-    """
+    """A file of numbers in C order from `offset` on, to which rows are assigned."""
 
     def __init__(
         self, stream: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
@@ -69,18 +56,8 @@ class Rows:
 class PictureRows:
     """A PNG file of a palette, to which blocks are assigned in any order.
 
-    Its rows are packed at the end; until then they lie in a file without a name.
-
-    Parameters
-    ----------
-    stream : BinaryIO
-        The file without a name.
-    shape : tuple of int
-        (height, width).
-    indices : callable
-        Makes indices of the palette from what is assigned.
-    dtype : numpy.dtype
-        Of what is assigned.
+    Its rows are packed at the end; until then they lie in `stream`, a file without a name.
+    `indices` makes indices of the palette from what is assigned, of type `dtype`.
     """
 
     ndim = 2
@@ -102,9 +79,9 @@ class PictureRows:
     def pack(self, stream: BinaryIO, palette: Array) -> None:
         """Write the picture; the palette has at most 256 colours, shape (colours, 3)."""
         height, width = self.shape
-        stream.write(SIGNATURE)
-        _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
-        _chunk(stream, b"PLTE", palette.astype(np.uint8).tobytes())
+        header = ImageHeader(width, height, 8, PALETTE, False).content
+        stream.write(PNG_SIGNATURE + chunk(b"IHDR", header))
+        stream.write(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
         packed = zlib.compressobj(3)
         together = max(1, _PACKED // width)
         self._stream.seek(0)
@@ -114,16 +91,9 @@ class PictureRows:
             # Each row begins with the number of its filter, none.
             lines = np.zeros((len(rows), width + 1), np.uint8)
             lines[:, 1:] = rows
-            more = packed.compress(lines.data)
-            if more:
-                _chunk(stream, b"IDAT", more)
-        _chunk(stream, b"IDAT", packed.flush())
-        _chunk(stream, b"IEND", b"")
-
-
-def _chunk(stream: BinaryIO, kind: bytes, content: bytes) -> None:
-    check = zlib.crc32(kind + content)
-    stream.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
+            if more := packed.compress(lines.data):
+                stream.write(chunk(b"IDAT", more))
+        stream.write(chunk(b"IDAT", packed.flush()) + chunk(b"IEND", b""))
 
 
 def _rows_of(key: Any, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int]]:
@@ -155,10 +125,7 @@ def npy_rows(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterato
 def tiff_rows(
     path: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Georeference | None
 ) -> Iterator[Rows]:
-    """Yield a TIFF file that takes rows, at the place on the ground that is told.
-
-    NaN, where nothing is scored, is declared to be no data.
-    """
+    """Yield a TIFF file that takes rows, at the place on the ground that is told."""
     import tifffile
 
     tags: list[Any] = [] if place is None else place.extratags()
@@ -179,12 +146,8 @@ def tiff_rows(
 @contextmanager
 def zarr_rows(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Any]:
     """Yield a Zarr array, NaN where nothing is written."""
-    try:
+    with needing("maps as Zarr need", "zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise ImageFileError(
-            "maps as Zarr need the package zarr", "pip install 'imsim[zarr]'"
-        ) from error
     names = ("z", "y", "x")[-len(shape) :]
     chunks = tuple(min(length, _CHUNK) for length in shape[-2:])
     yield zarr.create_array(

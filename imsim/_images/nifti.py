@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.packed import GZIP_SIGNATURE, beginning, named_as_damage
-from imsim._images.pictures import Contents, ImageFileError, Pages, native
-from imsim._images.reading import Reading
-from imsim._images.source import Source
-from imsim._images.space import SAME_SPACING, Space, rounded
+from imsim._images.metadata import SAME_SPACING, Space, rounded
+from imsim._images.pictures import Contents, ImageFileError, Pages, native, needing
+from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, named_as_damage
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 
-SIGNATURES = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+NIFTI_SIGNATURES = (
+    b"\x5c\x01\x00\x00",
+    b"\x00\x00\x01\x5c",
+    b"\x1c\x02\x00\x00",
+    b"\x00\x00\x02\x1c",
+)
 """The length of the header, 348 or 540, in either byte order."""
 HEADER_BYTES = 540
 LATEST_VOXELS = 2**26
@@ -91,25 +94,21 @@ def _is_packed(source: Source) -> bool:
 
 
 def _word(start: bytes) -> str:
-    place = 344 if start[:4] in SIGNATURES[:2] else 4
+    place = 344 if start[:4] in NIFTI_SIGNATURES[:2] else 4
     return start[place : place + 4].decode("latin-1")
 
 
 def _header(source: Source) -> tuple[Any, list[str]]:
     """Return the header as nibabel reads it, and what it says about that."""
-    try:
+    with needing("NIfTI needs", "nibabel", "medical"):
         from nibabel.nifti1 import Nifti1Header
         from nibabel.nifti2 import Nifti2Header
-    except ImportError as error:
-        raise ImageFileError(
-            "NIfTI needs the package nibabel", "pip install 'imsim[medical]'"
-        ) from error
     start = beginning(source, HEADER_BYTES)
     if "i" in _word(start):
         raise ImageFileError(
             "is the header of a pair of files, .hdr and .img", "save it as one file, .nii"
         )
-    first = start[:4] in SIGNATURES[:2]
+    first = start[:4] in NIFTI_SIGNATURES[:2]
     size = 348 if first else 540
     if len(start) < size:
         raise ImageFileError(f"damaged: {len(start)} of the {size} bytes of its header are there")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.georeference import Georeference
-from imsim._images.grids import Grid
-from imsim._images.profiles import Profile
-from imsim._images.space import Space
+from imsim._images.metadata import Georeference, Grid, Profile, Space
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
@@ -34,13 +32,8 @@ _LISTED = 9
 class ImageFileError(ImsimError):
     """An image file that cannot be read, or holds something that imsim does not score.
 
-    Parameters
-    ----------
-    message, remedy : str
-        As for `ImsimError`.
-    image : str, optional
-        Path of the image, with which the text then begins. The attribute `reason` is the text
-        without it.
+    The text begins with the path of the `image`, if that is given; the attribute `reason` is the
+    text without it.
     """
 
     def __init__(
@@ -53,41 +46,19 @@ class ImageFileError(ImsimError):
         self.reason = message if remedy is None else f"{message}; {remedy}"
 
 
+@contextmanager
+def needing(what: str, package: str, extra: str) -> Iterator[None]:
+    """Say which package is missing, where it is imported, and what to install."""
+    try:
+        yield
+    except ImportError as error:
+        remedy = f"pip install 'imsim[{extra}]'"
+        raise ImageFileError(f"{what} the package {package}", remedy) from error
+
+
 class Contents(NamedTuple):
-    """The pixels of one image, with notes, before the image has a name."""
-
-    pixels: Array
-    notes: tuple[str, ...] = ()
-    valid: Array | None = None
-    transparent: bool = False
-    turned: str = ""
-    ndim: int = 2
-    space: Space | None = None
-    place: Georeference | None = None
-    profile: Profile | None = None
-    from_bottom: bool = False
-    unit: str = ""
-    packing: tuple[float, ...] = AS_STORED
-    grid: Grid | None = None
-
-
-class Pages(NamedTuple):
-    """The images of an open file."""
-
-    number: int
-    read: Callable[[int], Contents]
-    close: Callable[[], None] = lambda: None
-    further: int = 0
-    """Number of pictures after these, which are read only by their index."""
-    counting: tuple[int, ...] = ()
-    """Lengths of the axes that count images, if there are several."""
-
-
-class Picture(NamedTuple):
     """The pixels of one image, or of one volume."""
 
-    path: str
-    """The file as the caller named it, with the index of the image if there are several."""
     pixels: Array
     """Shape (height, width) or (height, width, channels), in the file's own type. The depth of a
     volume goes before the height. A `Raster` stays on the disk, and its slices are read."""
@@ -116,6 +87,24 @@ class Picture(NamedTuple):
     numbers for each channel, if these differ."""
     grid: Grid | None = None
     """What the file tells of the size of its pixels and where they lie."""
+    path: str = ""
+    """The file as the caller named it, with the index of the image if there are several."""
+
+
+class Pages(NamedTuple):
+    """The images of an open file."""
+
+    number: int
+    read: Callable[[int], Contents]
+    close: Callable[[], None] = lambda: None
+    further: int = 0
+    """Number of pictures after these, which are read only by their index."""
+    counting: tuple[int, ...] = ()
+    """Lengths of the axes that count images, if there are several."""
+
+
+class Picture(Contents):
+    """The contents of an image that has a path."""
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -164,23 +153,7 @@ def sized(sides: tuple[int, ...]) -> str:
 
 
 def as_mask(picture: Picture) -> Array:
-    """Take a picture as a mask: black, which means "leave out", and one other value or colour.
-
-    Parameters
-    ----------
-    picture : Picture
-        A result of `ImageFile.read`.
-
-    Returns
-    -------
-    numpy.ndarray of bool
-        True where the pixel is not 0, and the file declares data.
-
-    Raises
-    ------
-    ImageFileError
-        If the picture holds more than 0 and one other value, or is transparent.
-    """
+    """Take a picture as a mask: black, which means "leave out", and one other value or colour."""
     if picture.transparent:
         raise ImageFileError(
             f"{picture.path}: is transparent in parts, which a mask must not be: whether they are "
@@ -205,19 +178,10 @@ def several_values(path: str, low: Any, high: Any) -> ImageFileError:
 def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
     """Bring two pictures to one type where that loses nothing, with a note.
 
-    Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type.
-    Integers of different depth are left as they are: 255 of 255 and 255 of 65535 are not the
-    same grey. The values of medical formats are those of a quantity, and take the wider type.
-
-    Parameters
-    ----------
-    one, other : Picture
-        In either order.
-
-    Returns
-    -------
-    tuple of Picture
-        The two pictures; they are unchanged if every conversion would lose something.
+    Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type. Integers of
+    different depth are left as they are: 255 of 255 and 255 of 65535 are not the same grey. The
+    values of medical formats are those of a quantity, and take the wider type. If every conversion
+    would lose something, both stay as they are.
     """
     return _like(one, other), _like(other, one)
 
@@ -276,17 +240,8 @@ def _common_type(picture: Picture, other: Picture) -> np.dtype[Any] | None:
 def where_equal(pixels: Array, value: float | int) -> Array:
     """Tell where samples have a value, which is rounded to their type first.
 
-    Parameters
-    ----------
-    pixels : numpy.ndarray
-        In the type of the file: -999.9 is another number in float32 than in float64.
-    value : float or int
-        NaN finds NaN. A finite value beyond the type finds nothing, not infinity.
-
-    Returns
-    -------
-    numpy.ndarray of bool
-        Of the shape of `pixels`.
+    That is the type of the file: -999.9 is another number in float32 than in float64. NaN finds
+    NaN. A finite value beyond the type finds nothing, not infinity.
     """
     kind = pixels.dtype
     if kind.kind != "f":
@@ -304,6 +259,14 @@ def where_equal(pixels: Array, value: float | int) -> Array:
 def said_of_no_data(what: str, number: int, total: int) -> str:
     """Say how many pixels have no data, and by what."""
     return f"no data ({what}) at {number} of {total} pixels, which are masked"
+
+
+def check_palette(asked: int, number: int) -> None:
+    """Refuse pixels that ask for a colour which a palette of so many has not."""
+    if asked >= number:
+        raise ImageFileError(
+            f"damaged: its pixels ask for colour {asked} of a palette of {number}, counted from 0"
+        )
 
 
 def native(pixels: Array) -> Array:

@@ -11,28 +11,21 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from imsim._images.alpha import composite
-from imsim._images.orientation import of_exif, oriented
-from imsim._images.pictures import (
-    Array,
-    Contents,
-    ImageFileError,
-    Pages,
-)
-from imsim._images.profiles import Profile, profile_of
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.metadata import Profile, profile_of
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import composite, of_exif, oriented
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _DEPTHS = {
     _GREY: (1, 2, 4, 8, 16),
     _RGB: (8, 16),
-    _PALETTE: (1, 2, 4, 8),
+    PALETTE: (1, 2, 4, 8),
     _GREY_ALPHA: (8, 16),
     _RGBA: (8, 16),
 }
-_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
+_SAMPLES = {_GREY: 1, _RGB: 3, PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 # The seven passes of an interlaced image: first column and row, and steps between columns and rows.
 _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
@@ -92,7 +85,7 @@ def open_png(source: Source, reading: Reading) -> Pages:
 def is_animated(source: Source) -> bool:
     """Tell whether a chunk of an animation comes before the pixels."""
     with source.open() as stream:
-        stream.seek(len(SIGNATURE))
+        stream.seek(len(PNG_SIGNATURE))
         while len(start := stream.read(8)) == 8 and start[4:] != b"IDAT":
             if start[4:] == ANIMATION:
                 return True
@@ -168,38 +161,22 @@ def decoded(
 ) -> tuple[Array, Array | None, tuple[str, ...]]:
     """Decode pixels, and check first that they are all there.
 
-    Parameters
-    ----------
-    header : ImageHeader
-        Of the pixels, which may be a frame of the file.
-    found : mapping
-        The chunks of the file; those of palette and transparency are used.
-    data : sequence of bytes
-        Pieces of the stream of pixels.
-    reading : Reading
-        The largest size, and whether palettes are used.
-
-    Returns
-    -------
-    numpy.ndarray
-        Colours without palette.
-    numpy.ndarray or None
-        Alpha, if there is one.
-    tuple of str
-        Notes.
+    The header is that of the pixels, which may be a frame of the file, and `data` are pieces of
+    their stream. Of the chunks `found` in the file, those of palette and transparency are used.
+    Returns colours without palette, alpha if there is one, and notes.
     """
     itemsize = 2 if header.depth == 16 else 1
     reading.check_size(
         (header.height, header.width),
         itemsize,
-        4 if header.colour == _PALETTE else _SAMPLES[header.colour],
+        4 if header.colour == PALETTE else _SAMPLES[header.colour],
     )
     _check_data(header, data)
     # Metadata are left out: they may be damaged, or exceed Pillow's limits.
-    palette = [_chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
-    pixels = (_chunk(b"IDAT", body) for body in data)
-    ends = _chunk(b"IHDR", header.content), _chunk(b"IEND", b"")
-    plain = b"".join((SIGNATURE, ends[0], *palette, *pixels, ends[1]))
+    palette = [chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
+    pixels = (chunk(b"IDAT", body) for body in data)
+    ends = chunk(b"IHDR", header.content), chunk(b"IEND", b"")
+    plain = b"".join((PNG_SIGNATURE, ends[0], *palette, *pixels, ends[1]))
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
     return _coloured(samples, header, found, reading)
 
@@ -209,7 +186,7 @@ def chunks_of(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]
     view = memoryview(content)
     chunks: list[tuple[bytes, memoryview]] = []
     notes: dict[str, None] = {}
-    position = len(SIGNATURE)
+    position = len(PNG_SIGNATURE)
     while not chunks or chunks[-1][0] != b"IEND":
         if position == len(content):
             raise ImageFileError("damaged: it is cut off; its last chunk (IEND) is missing")
@@ -316,7 +293,8 @@ def _inflated(stream: zlib._Decompress, data: Body) -> int:
         raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
 
 
-def _chunk(kind: bytes, body: Body) -> bytes:
+def chunk(kind: bytes, body: Body) -> bytes:
+    """Return a chunk as it is stored."""
     check = zlib.crc32(body, zlib.crc32(kind))
     return b"".join((len(body).to_bytes(4, "big"), kind, body, check.to_bytes(4, "big")))
 
@@ -358,15 +336,11 @@ def _coloured(
             raise ImageFileError("damaged: it has an alpha channel and a transparent colour")
         colours, alpha = samples[..., :-1], samples[..., -1]
         colours = colours[..., 0] if header.colour == _GREY_ALPHA else colours
-    elif header.colour == _PALETTE:
+    elif header.colour == PALETTE:
         palette = np.frombuffer(found.get(b"PLTE", b""), np.uint8)
         if not 0 < palette.size <= 3 * 2**header.depth or palette.size % 3:
             raise ImageFileError(f"damaged: its palette has {palette.size} bytes")
-        if samples.max() >= palette.size // 3:
-            raise ImageFileError(
-                f"damaged: its pixels ask for colour {samples.max()} of a palette of "
-                f"{palette.size // 3}, counted from 0"
-            )
+        check_palette(samples.max(), palette.size // 3)
         if reading.as_stored:
             return samples, None, ()
         colours = palette.reshape(-1, 3)[samples]
@@ -397,20 +371,7 @@ def _keyed(samples: Array, header: ImageHeader, keyed: memoryview) -> Array:
 
 
 def write_png(path: str | Path | IO[bytes], pixels: Array) -> None:
-    """Write an image as PNG.
-
-    Parameters
-    ----------
-    path : str, Path or file
-        The file, which is replaced if it exists, or one that is open.
-    pixels : numpy.ndarray, shape (height, width) or (height, width, 3)
-        Grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
-
-    Raises
-    ------
-    ImageFileError
-        If the file cannot be written.
-    """
+    """Write an image as PNG: grey of dtype bool, uint8 or uint16, or colours of dtype uint8."""
     from PIL import Image
 
     try:

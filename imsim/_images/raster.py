@@ -19,34 +19,12 @@ Read = Callable[[int, int, int, int], Contents]
 
 
 class Raster:
-    """An image on the disk, whose slices are NumPy arrays.
+    """An image on the disk, whose slices are NumPy arrays; several threads may read from it.
 
-    Several threads may read from it.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (height, width) or (height, width, channels).
-    dtype : numpy.dtype
-        Of the pixels, in the byte order of this machine.
-    read : callable
-        Reads a part.
-    chunks : tuple of int, optional
-        Rows and columns that are stored, and have to be decoded, together.
-    stored : tuple of int, optional
-        Those of another raster that this one reads from, and that keeps them.
-    no_data : str, optional
-        What the file declares to stand for "no data". The parts that are read then tell where it
-        is; no note tells of it.
-
-    Attributes
-    ----------
-    guards : list of callable
-        Contexts in which every part is read: they name the file in errors.
-    said : dict
-        The notes on the parts that were read, in their order.
-    transparent : bool
-        Whether a part that was read is transparent.
+    `chunks` are the rows and columns that are stored, and have to be decoded, together; `stored`
+    those of another raster that this one reads from, and that keeps them. `no_data` is what the
+    file declares to stand for "no data": the parts that are read then tell where it is, and no note
+    does.
     """
 
     def __init__(
@@ -60,12 +38,15 @@ class Raster:
         no_data: str = "",
     ) -> None:
         self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
-        self.chunks = chunks
+        self.chunks: tuple[int, ...] = chunks
         self.stored = stored or chunks
         self.no_data = no_data
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
+        """Contexts in which every part is read: they name the file in errors."""
         self.said: dict[str, None] = {}
+        """The notes on the parts that were read, in their order."""
         self.transparent = False
+        """Whether a part that was read is."""
         self._read = read
         self._lock = threading.RLock()
         self._bands: OrderedDict[tuple[int, int, int], Contents] = OrderedDict()
@@ -217,18 +198,12 @@ def is_raster(*arrays: Any) -> bool:
 
 
 def mask_on_disk(picture: Picture) -> Raster:
-    """Take a picture on the disk as a mask, see `as_mask`; its parts are checked as they are read.
-
-    Raises
-    ------
-    ImageFileError
-        By the part that holds another value than those before it.
-    """
+    """Take a picture on the disk as a mask, see `as_mask`; parts are checked as they are read."""
     raster: Any = picture.pixels
     used: list[Array] = []
 
     def read(part: Contents) -> Contents:
-        piece = Picture(picture.path, part.pixels, valid=part.valid, transparent=part.transparent)
+        piece = Picture(*part[:-1], path=picture.path)
         mask = as_mask(piece)
         first = piece.samples[(piece.samples != 0).any(axis=-1)][:1]
         if used and (first != used[0]).any():
@@ -236,7 +211,7 @@ def mask_on_disk(picture: Picture) -> Raster:
             raise several_values(picture.path, low, high)
         if len(first) and not used:
             used.append(first.copy())
-        return Contents(mask)
+        return Contents(mask, part.notes)
 
     found: Raster = raster.mapped(read, picture.sides, np.dtype(bool))
     return found

@@ -1,16 +1,26 @@
-"""How files are read: choices of the caller, and the largest size of an image."""
+"""How files are read: choices of the caller, the largest size of an image, and the bytes of a file.
+
+The bytes come from the disk, once from a pipe, or packed by gzip: files of FITS are unpacked as a
+whole, those of NIfTI where they are read. The checksum of gzip is compared at its end, and bytes
+behind the end must be zeros or another part, as the format has it.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 import os
+import stat
+import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -26,56 +36,34 @@ need several times their memory."""
 
 @dataclass(frozen=True)
 class Reading:
-    """Choices of the caller, one object for all files of a run.
-
-    Parameters
-    ----------
-    background : str, default "white"
-        The colour behind transparent parts, by name or as ``#rrggbb``.
-    max_pixels : int, optional
-        Most pixels of an image. By default the limit is in bytes: an eighth of the memory of the
-        machine.
-    channel_axis : int, optional
-        The axis of an array that counts channels, in an array file, or in a TIFF file that does
-        not name its axes.
-    volume : bool
-        Whether a file holds a volume, whose slices are its images.
-    as_stored : bool, default False
-        Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
-        palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that
-        may change numbers is refused.
-    memory : int, optional
-        Images whose pixels take more bytes stay on the disk, where their format can be read in
-        parts. By default, none do.
-    level : int, optional
-        The level of a pyramid, of formats that hold one; 0, the default, is the finest.
-    orientation : {"obey", "ignore"}
-        Whether images are turned as their orientation tag says, or taken as they are stored.
-    clear_is_no_data : bool, default False
-        Whether wholly transparent pixels are no data, not background.
-    folder : str, default ""
-        Where relative paths begin, if not at the current directory: another machine has another
-        one. Images are called by the path that the caller gave.
-    grey : bool, default False
-        Whether nobody can name an axis of channels, since only grey images are of use.
-
-    Raises
-    ------
-    OptionError
-        If there is no such colour or orientation, or the limit is not positive.
-    """
+    """Choices of the caller, one object for all files of a run."""
 
     background: str = "white"
+    """The colour behind transparent parts, by name or as ``#rrggbb``."""
     max_pixels: int | None = None
+    """Of an image; None: the limit is in bytes, an eighth of the memory of the machine."""
     channel_axis: int | None = None
+    """Of an array file, or of a TIFF file that does not name its axes."""
     volume: bool = False
+    """Whether a file holds a volume, whose slices are its images."""
     as_stored: bool = False
+    """Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
+    palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that may
+    change numbers is refused."""
     memory: int | None = None
+    """Images whose pixels take more bytes stay on the disk, where their format can be read in
+    parts; None: none do."""
     level: int | None = None
+    """Of a pyramid, of formats that hold one; 0 is the finest."""
     orientation: str = "obey"
+    """Images are turned as their orientation tag says, or taken as they are stored ("ignore")."""
     clear_is_no_data: bool = False
+    """Whether wholly transparent pixels are no data, not background."""
     folder: str = ""
+    """Where relative paths begin, if not at the current directory: another machine has another
+    one. Images are called by the path that the caller gave."""
     grey: bool = False
+    """Whether nobody can name an axis of channels, since only grey images are of use."""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -101,13 +89,7 @@ class Reading:
         return _rgb(self.background)
 
     def stays_on_disk(self, shape: Sequence[int], dtype: np.dtype[Any], channels: int = 1) -> bool:
-        """Tell whether an image is read in parts.
-
-        Raises
-        ------
-        ImageFileError
-            If it has more pixels than the caller allows, or none.
-        """
+        """Tell whether an image is read in parts; refuse it if the caller allows fewer pixels."""
         size = math.prod(shape) * channels * dtype.itemsize
         large = self.memory is not None and size > min(self.memory, memory_limit())
         if large and self.max_pixels is not None:
@@ -115,13 +97,7 @@ class Reading:
         return large
 
     def check_exact(self, form: str) -> None:
-        """Refuse numbers that a format may not keep exactly, where they are taken as stored.
-
-        Raises
-        ------
-        ImageFileError
-            If they are.
-        """
+        """Refuse numbers that a format may not keep exactly, where they are taken as stored."""
         if self.as_stored:
             raise ImageFileError(
                 f"is compressed as {form}, which may change numbers a little, and labels by that "
@@ -130,13 +106,7 @@ class Reading:
             )
 
     def check_black_is_0(self) -> None:
-        """Refuse numbers that stand for white if they are 0, where they are taken as stored.
-
-        Raises
-        ------
-        ImageFileError
-            If they are.
-        """
+        """Refuse numbers that stand for white if they are 0, where they are taken as stored."""
         if self.as_stored:
             raise ImageFileError(
                 "is stored with 0 as white, so that it is not certain which label is background",
@@ -144,22 +114,10 @@ class Reading:
             )
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
-        """Refuse an image that is too large, before it is decoded.
+        """Refuse an image without a pixel, or one that is too large, before it is decoded.
 
-        Parameters
-        ----------
-        shape : sequence of int
-            Shape without channels: (height, width), or (images, height, width) for images that are
-            decoded at once.
-        itemsize : float
-            Bytes of one sample.
-        channels : int
-            Samples of a pixel.
-
-        Raises
-        ------
-        ImageFileError
-            If there is no pixel, or there are too many.
+        The shape is without channels: (height, width), or (images, height, width) for images that
+        are decoded at once. `itemsize` are bytes of one sample.
         """
         pixels = math.prod(shape)
         if pixels * channels <= 0:
@@ -213,3 +171,132 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 def _gibibytes(size: float) -> str:
     return f"{size / 2**30:.3g} GiB" if size >= 2**28 else f"{size / 2**20:.3g} MiB"
+
+
+STDIN = "-"
+_CHUNK = 2**24
+
+
+class Source(NamedTuple):
+    """The bytes of a file, which can be read again and again."""
+
+    path: str
+    content: bytes | None
+    """The content of a pipe; None for a file on the disk."""
+
+    def open(self) -> BinaryIO:
+        """Return a new stream."""
+        return open(self.path, "rb") if self.content is None else io.BytesIO(self.content)
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        return Path(self.path).read_bytes() if self.content is None else self.content
+
+
+def find(path: str, reading: Reading, is_known: Callable[[bytes], bool]) -> Source:
+    """Return the file of that name; a pipe is read here, once for each `Reading`.
+
+    ``-`` is the standard input, unless there is a file of that name. `is_known` tells whether the
+    first 132 bytes are those of an image; a pipe or device that begins otherwise is not read to its
+    end.
+    """
+    standard = path == STDIN and not os.path.exists(path)
+    if standard and sys.stdin is None:
+        raise ImageFileError("cannot be read: the standard input is closed")
+    found = os.fstat(sys.stdin.fileno()) if standard else os.stat(path)
+    if not standard and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        return Source(path, None)
+    place = (found.st_dev, found.st_ino)
+    with reading._lock:
+        if place not in reading._pipes:
+            stream = sys.stdin.fileno() if standard else path
+            with open(stream, "rb", closefd=not standard) as pipe:
+                reading._pipes[place] = _drained(pipe, is_known)
+        return Source(path, reading._pipes[place])
+
+
+def _drained(pipe: BinaryIO, is_known: Callable[[bytes], bool]) -> bytes:
+    content = bytearray(pipe.read(132))
+    if not content:
+        raise ImageFileError("is empty, or was read before")
+    if not is_known(bytes(content)):
+        return bytes(content)  # the readers raise the error
+    while chunk := pipe.read(_CHUNK):
+        content += chunk
+        if len(content) > memory_limit():
+            raise ImageFileError(f"gives more than {len(content)} bytes; save it to a file first")
+    return bytes(content)
+
+
+GZIP_SIGNATURE = b"\x1f\x8b"
+_PIECE = 2**22
+_BYTES_OF_A_PIXEL = 8
+_META = 132
+"""Where the first group of a DICOM file begins, by an element that tells its length."""
+_META_LENGTH = b"\2\0\0\0UL\4\0"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+
+@contextmanager
+def named_as_damage() -> Iterator[None]:
+    """Say of what is wrong with a packed stream that it is damage."""
+    try:
+        yield
+    except EOFError as error:
+        raise ImageFileError("damaged: its gzip stream is cut off") from error
+    except gzip.BadGzipFile as error:
+        raise ImageFileError(f"damaged: its gzip stream: {error}") from error
+    except zlib.error as error:
+        raise ImageFileError(f"damaged: its gzip stream does not inflate: {error}") from error
+
+
+def beginning(source: Source, size: int) -> bytes:
+    """Return the first bytes of a file, of a packed one those of its content."""
+    with source.open() as stream:
+        start = stream.read(size)
+        if not start.startswith(GZIP_SIGNATURE):
+            return start
+        stream.seek(0)
+        with named_as_damage(), gzip.open(stream) as content:
+            return content.read(size)
+
+
+def unpacked(source: Source, reading: Reading) -> Source:
+    """Unpack a whole file into memory, of which it may take as much as an image."""
+    most = memory_limit()
+    if reading.max_pixels is not None:
+        most = max(most, _BYTES_OF_A_PIXEL * reading.max_pixels)
+    parts: list[bytes] = []
+    size = 0
+    with source.open() as stream, named_as_damage(), gzip.open(stream) as content:
+        while piece := content.read(_PIECE):
+            parts.append(piece)
+            size += len(piece)
+            if size > most:
+                raise ImageFileError(
+                    f"takes more than {most:.0f} bytes if it is unpacked", "unpack it: gunzip -k"
+                )
+    return Source(source.path, b"".join(parts))
+
+
+def check_deflated(file: Any) -> None:
+    """Refuse a DICOM file, packed as a whole, that takes more memory than an image may."""
+    with open(file, "rb") if isinstance(file, str) else nullcontext(file) as stream:
+        stream.seek(_META)
+        start = stream.read(12)
+        length = int.from_bytes(start[8:], "little")
+        if start.startswith(_META_LENGTH) and _DEFLATED in stream.read(min(length, _PIECE)):
+            most, size, inflating = memory_limit(), 0, zlib.decompressobj(-zlib.MAX_WBITS)
+            while piece := inflating.unconsumed_tail or stream.read(_PIECE):
+                try:
+                    size += len(inflating.decompress(piece, _PIECE))
+                except zlib.error as error:
+                    raise ImageFileError(f"damaged: it does not inflate: {error}") from error
+                if size > most:
+                    raise ImageFileError(
+                        f"takes more than {most:.0f} bytes if it is unpacked",
+                        "save it uncompressed",
+                    )
+            if not inflating.eof:
+                raise ImageFileError("damaged: its deflated data are cut off")
+        stream.seek(0)

@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
-from imsim._images.grids import Grid, of_imagej, of_ome
+from imsim._images.metadata import Grid, of_imagej, of_ome
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.raster import Raster, stacked
-from imsim._images.reading import Reading
-from imsim._images.source import Source
-from imsim._images.tiff_chain import SIGNATURES, Link, walk
+from imsim._images.reading import Reading, Source
+from imsim._images.tiff_checks import Link, walk
 from imsim._images.tiff_parts import open_page, open_plane
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
-
-__all__ = ["SIGNATURES", "open_tiff", "write_stack"]
 
 # Messages about the chain of pages that tell of lost pages.
 _BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
@@ -168,9 +165,8 @@ def _images(
     else:
         aside = _left_aside(links)
     if reading.level:
-        return _at_level(tiff, reading.level, source, reading)
-    images: list[Image] = []
-    counting: list[tuple[int, ...]] = []
+        images, counting = _at_level(tiff, reading.level, source, reading)
+        return images, (), counting
     if described and (said := _beyond(tiff, len(plain))):
         # OME names each page that it describes; others count, and may count in vain.
         described = tiff.is_ome
@@ -179,15 +175,9 @@ def _images(
         aside += _other_type(tiff)
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
-        for series in tiff.series:
-            first = series.keyframe
-            if len(plain) == len(links) or not (first.is_reduced or first.is_mask):
-                found, lengths = _of_series(tiff, series, source, reading)
-                images += found
-                counting.append(lengths)
-        lengths = counting[0] if len(counting) == 1 else (len(counting), len(images))
-        return images, aside, lengths
-
+        every = len(plain) == len(links)
+        images, counting = _at_level(tiff, 0, source, reading, every=every)
+        return images, aside, counting
     if reading.channel_axis is not None and len(plain) > 1 and _page(tiff, plain[0]).axes == "YX":
         axes = axes_of((len(plain), *_page(tiff, plain[0]).shape), reading)
         read = _reader(axes, lambda i, n: open_page(_page(tiff, plain[i]), source, reading, n))
@@ -198,13 +188,13 @@ def _images(
 
 
 def _at_level(
-    tiff: TiffFile, level: int, source: Source, reading: Reading
-) -> tuple[list[Image], tuple[str, ...], tuple[int, ...]]:
-    """Return the images of a level of the pyramids of a file, as `_images` does of the finest."""
+    tiff: TiffFile, level: int, source: Source, reading: Reading, *, every: bool = False
+) -> tuple[list[Image], tuple[int, ...]]:
+    """Return the images of a level, of plain pages or of `every` one, and what counts them."""
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
     for series in tiff.series:
-        if series.keyframe.is_reduced or series.keyframe.is_mask:
+        if not every and (series.keyframe.is_reduced or series.keyframe.is_mask):
             continue
         number = len(series.levels)
         if level >= number:
@@ -213,17 +203,11 @@ def _at_level(
         found, lengths = _of_series(tiff, series.levels[level], source, reading)
         images += found
         counting.append(lengths)
-    return images, (), counting[0] if len(counting) == 1 else (len(counting), len(images))
+    return images, counting[0] if len(counting) == 1 else (len(counting), len(images))
 
 
 def _beyond(tiff: TiffFile, pages: int) -> str:
-    """Say that a description leaves out pages, which would be lost; or nothing.
-
-    Raises
-    ------
-    ImageFileError
-        If the description of ImageJ counts images that are not there.
-    """
+    """Say that a description leaves out pages, which would be lost; or nothing."""
     planes = sum(math.prod(series.shape[: -len(series.keyframe.axes)]) for series in tiff.series)
     found = max(pages, planes)
     if tiff.is_imagej:
@@ -316,11 +300,6 @@ def _of_series(
     return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
 
 
-def _together(packings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Return how the numbers of planes that are channels become values."""
-    return packings[0] if len(set(packings)) == 1 else tuple(chain.from_iterable(packings))
-
-
 def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
     """Return a function that reads image i, from one that reads plane i.
 
@@ -372,15 +351,13 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             masks = [everywhere if part.valid is None else part.valid for part in found]
             valid = np.asarray(np.stack(masks).all(axis=channel_axis))
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
-        return Contents(
-            pixels,
-            notes,
-            valid,
+        packings = [part.packing for part in found]
+        return found[0]._replace(
+            pixels=pixels,
+            notes=notes,
+            valid=valid,
             transparent=any(part.transparent for part in found),
-            turned=found[0].turned,
-            place=found[0].place,
-            profile=found[0].profile,
-            packing=_together([part.packing for part in found]),
+            packing=packings[0] if len(set(packings)) == 1 else tuple(chain(*packings)),
         )
 
     return read

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images.alpha import composite
-from imsim._images.georeference import NO_DATA, TAGS, of_tags
-from imsim._images.orientation import ORIENTATION, oriented
+from imsim._images.metadata import NO_DATA, TAGS, Profile, of_tags, profile_of
 from imsim._images.pictures import (
     AS_STORED,
     Array,
@@ -21,14 +19,16 @@ from imsim._images.pictures import (
     said_of_no_data,
     where_equal,
 )
-from imsim._images.profiles import Profile, profile_of
-from imsim._images.reading import Reading
-from imsim._images.source import Source
-from imsim._images.tiff_codecs import WITH_PREDICTOR, check_chunks, most_bytes
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import ORIENTATION, composite, oriented
+from imsim._images.tiff_checks import LZW, NONE, PACKBITS, WITH_PREDICTOR, check_chunks, most_bytes
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _MASK, _YCBCR = 0, 1, 2, 3, 4, 6
+"""Values of the PhotometricInterpretation tag."""
+_JPEG, _TOGETHER = 7, 1  # values of the Compression tag, and of PlanarConfiguration
 _FORMATS = (1, 2, 3, 4, 5, 6)
 """Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
 _UNDEFINED = 4
@@ -124,23 +124,21 @@ def _profile(page: TiffPage) -> Profile | None:
 
 def check_kind(page: TiffPage) -> np.dtype[Any]:
     """Return the type of the samples of a page; refuse a page that holds no plain image."""
-    from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
-
     if 0 in page.shape or page.samplesperpixel < 1:
         raise ImageFileError(f"damaged: it holds no pixel; its shape is {page.shape}")
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
-    if page.photometric == PHOTOMETRIC.RGB and page.samplesperpixel < 3:
+    if page.photometric == _RGB and page.samplesperpixel < 3:
         raise ImageFileError(
             f"damaged: it says to be RGB, and a pixel has {page.samplesperpixel} of its 3 samples"
         )
-    plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
-    bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MASK
+    plain = page.photometric in (_BLACK_IS_0, _RGB, _PALETTE)
+    bilevel = page.bitspersample == 1 and page.photometric == _MASK
     # Other numbers have no largest one, from which to count.
     whole = page.dtype is not None and page.dtype.kind in "bu" and page.samplesperpixel == 1
-    inverse = page.photometric == PHOTOMETRIC.MINISWHITE and whole
+    inverse = page.photometric == _WHITE_IS_0 and whole
     # The reader of JPEG in TIFF returns RGB.
-    decoded = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
+    decoded = page.photometric == _YCBCR and page.compression == _JPEG
     if not (plain or bilevel or inverse or decoded):
         name = getattr(page.photometric, "name", page.photometric)
         raise ImageFileError(
@@ -164,7 +162,7 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
         )
     if 1 < bits < 8 and bits not in (2, 4):
         raise ImageFileError(f"its pixels have {bits} bits; scale them to 8 bits")
-    if bits % 8 and page.samplesperpixel > 1 and page.planarconfig == PLANARCONFIG.CONTIG:
+    if bits % 8 and page.samplesperpixel > 1 and page.planarconfig == _TOGETHER:
         # Writers do not agree on where a row of such pixels ends.
         raise ImageFileError(f"its bands are packed in {bits} bits each; save it with 8 or 16")
     if page.predictor != 1 and page.compression not in WITH_PREDICTOR:
@@ -186,10 +184,7 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
 
 
 def check_complete(page: TiffPage) -> Array:
-    """Refuse a page without all strips or tiles: the reader would fill missing ones with zeros.
-
-    Returns the bytes of each of them.
-    """
+    """Return the bytes of all strips or tiles; refuse missing ones, which the reader has as 0."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -270,23 +265,21 @@ def _wanting(page: TiffPage, error: Exception) -> str:
 
     if "PREDICTOR" in str(error):
         return f"its predictor ({PREDICTOR(page.predictor).name})"
-    if page.compression != COMPRESSION.NONE:
+    if page.compression != NONE:
         return f"its compression ({COMPRESSION(page.compression).name})"
     return f"its packing of {page.bitspersample} bits a sample"
 
 
 def _pillow_is_faithful(page: TiffPage) -> bool:
     """Tell whether Pillow returns the pixels of a page as they are stored."""
-    from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
-
-    samples = 3 if page.photometric == PHOTOMETRIC.RGB else 1
+    samples = 3 if page.photometric == _RGB else 1
     return (
-        page.compression in (COMPRESSION.LZW, COMPRESSION.PACKBITS)
-        and page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK)
+        page.compression in (LZW, PACKBITS)
+        and page.photometric in (_RGB, _BLACK_IS_0)
         and page.dtype == np.uint8
         and page.bitspersample == 8
         and page.samplesperpixel == samples
-        and page.planarconfig == PLANARCONFIG.CONTIG
+        and page.planarconfig == _TOGETHER
         and page.tags.valueof(ORIENTATION, 1) == 1  # Pillow would turn the image
     )
 
@@ -357,12 +350,10 @@ def _alphas(page: TiffPage) -> list[int]:
 
 def _doubts(page: TiffPage) -> tuple[str, ...]:
     """Say what a page leaves open about its samples, and how they are taken."""
-    from tifffile import PHOTOMETRIC
-
     notes: tuple[str, ...] = ()
     if int(page.sampleformat) == _UNDEFINED:
         notes += (f"its sample format is undefined (4); its samples are taken as {page.dtype}",)
-    colours = {PHOTOMETRIC.MINISBLACK.value: 1, PHOTOMETRIC.RGB.value: 3}.get(page.photometric, 0)
+    colours = {_BLACK_IS_0: 1, _RGB: 3}.get(page.photometric, 0)
     if page.samplesperpixel == colours + 1 and colours and not _alphas(page):
         notes += (
             f"sample {colours + 1} of its pixels is of no stated kind (ExtraSamples), and is "
@@ -372,9 +363,7 @@ def _doubts(page: TiffPage) -> tuple[str, ...]:
 
 
 def _without_palette(pixels: Array, page: TiffPage) -> Contents:
-    from tifffile import PHOTOMETRIC
-
-    if page.photometric != PHOTOMETRIC.PALETTE:
+    if page.photometric != _PALETTE:
         return Contents(pixels)
     if pixels.ndim != 2:
         raise ImageFileError(
@@ -396,9 +385,7 @@ def _without_palette(pixels: Array, page: TiffPage) -> Contents:
 
 
 def _of_8_bits(pixels: Array, page: TiffPage) -> Contents:
-    from tifffile import PHOTOMETRIC
-
-    if page.bitspersample not in (2, 4) or page.photometric == PHOTOMETRIC.PALETTE:
+    if page.bitspersample not in (2, 4) or page.photometric == _PALETTE:
         return Contents(pixels)
     scale = np.uint8(255 // (2**page.bitspersample - 1))
     return Contents(
@@ -408,9 +395,7 @@ def _of_8_bits(pixels: Array, page: TiffPage) -> Contents:
 
 def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
     """Invert pixels stored with 0 as white; tifffile does not."""
-    from tifffile import PHOTOMETRIC
-
-    if page.photometric != PHOTOMETRIC.MINISWHITE:
+    if page.photometric != _WHITE_IS_0:
         return Contents(pixels)
     if page.bitspersample > 1:
         bits = 8 if page.bitspersample < 8 else page.bitspersample

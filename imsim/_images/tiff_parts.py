@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from imsim._images.alpha import full_value
 from imsim._images.pictures import Array, Contents, ImageFileError, native
 from imsim._images.raster import Raster
-from imsim._images.reading import Reading
-from imsim._images.source import Source
-from imsim._images.tiff_codecs import INEXACT, chunk_check
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import full_value
+from imsim._images.tiff_checks import INEXACT, chunk_check
 from imsim._images.tiff_pages import (
     check_complete,
     check_kind,

@@ -21,13 +21,7 @@ ADD_VOLUME = "compare it as one: --volume"
 
 
 def as_volume(pages: Pages, reading: Reading) -> Pages:
-    """Take the images of a file as the slices of one volume.
-
-    Raises
-    ------
-    ImageFileError
-        If there is one image only, or images along more than one axis.
-    """
+    """Take the images of a file, along one axis, as the slices of one volume."""
     lengths = [length for length in pages.counting if length > 1]
     if len(lengths) > 1:
         pages.close()
@@ -52,7 +46,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
     reading.check_size((pages.number, height, width), kind.itemsize, *channels)
     pixels = np.empty((pages.number, *first.pixels.shape), kind)
     notes: dict[str, None] = {}
-    masks: dict[int, Array] = {}
+    valid: Array | None = None
     transparent, turned = False, ""
     for index in range(pages.number):
         part = pages.read(index) if index else first
@@ -66,26 +60,10 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         notes.update(dict.fromkeys(part.notes))
         transparent, turned = transparent or part.transparent, turned or part.turned
         if part.valid is not None:
-            masks[index] = part.valid
-    valid = _with_data(masks, pixels.shape[:3])
-    found = Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
-    return found._replace(
-        profile=first.profile,
-        from_bottom=first.from_bottom,
-        unit=first.unit,
-        packing=first.packing,
-        grid=first.grid,
-    )
-
-
-def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:
-    """Put together where slices have data; a slice that is not named has it everywhere."""
-    if not masks:
-        return None
-    valid = np.ones(shape, bool)
-    for index, mask in masks.items():
-        valid[index] = mask
-    return valid
+            valid = np.ones(pixels.shape[:3], bool) if valid is None else valid
+            valid[index] = part.valid
+    found = first._replace(pixels=pixels, notes=tuple(notes), valid=valid, ndim=3, place=None)
+    return found._replace(transparent=transparent, turned=turned)
 
 
 def rescaled_type(
@@ -96,19 +74,8 @@ def rescaled_type(
 ) -> np.dtype[np.generic]:
     """Return the type of ``slope * stored + intercept``; whole numbers stay whole where they can.
 
-    Parameters
-    ----------
-    kind : numpy.dtype
-        The type of the stored values.
-    slope, intercept : float
-        What the file says.
-    ends : tuple of int, optional
-        The least and the largest whole number that can be stored; by default, those of the type.
-
-    Raises
-    ------
-    ImageFileError
-        If the slope makes one number of all values, or of none.
+    `ends` are the least and the largest whole number that can be stored; by default, those of the
+    type. A slope that makes one number of all values, or of none, is damage.
     """
     if not (slope and math.isfinite(slope) and math.isfinite(intercept)):
         raise ImageFileError(

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.alpha import composite
 from imsim._images.codestreams import check_avif, check_webp
-from imsim._images.orientation import of_exif, oriented
+from imsim._images.metadata import profile_of
 from imsim._images.pictures import Contents, ImageFileError, Pages
-from imsim._images.profiles import profile_of
-from imsim._images.reading import Reading
-from imsim._images.source import Source
+from imsim._images.reading import Reading, Source
+from imsim._images.shown import composite, of_exif, oriented
 
 _CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 """The box that tells the depth of AVIF, in bits of the byte that is found."""

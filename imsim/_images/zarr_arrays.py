@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
-from imsim._images.arrays import Axes, axes_of
-from imsim._images.georeference import Georeference, of_attributes
-from imsim._images.pictures import ImageFileError, Pages
+from imsim._images.arrays import NO_DATA, Axes, axes_of, no_data_of, number_of, pages_of
+from imsim._images.metadata import Georeference, of_attributes
+from imsim._images.pictures import ImageFileError, Pages, needing
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, image_axes, no_data_of, number_of, pages_of
 from imsim._images.zarr_nodes import (
     Node,
     channel_of,
@@ -58,19 +55,16 @@ def open_zarr(path: str, reading: Reading) -> Pages:
 
 
 def _opened(node: Node) -> Any:
-    try:
+    with needing("Zarr needs", "zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise ImageFileError("Zarr needs the package zarr", "pip install 'imsim[zarr]'") from error
     return zarr.open_array(node.path, mode="r")
 
 
 def _said_of_missing(node: Node, axes: Axes, index: int) -> tuple[str, ...]:
     """Say which chunks of an image are not stored: writers leave out empty ones, disks lose any."""
-    where = iter(np.unravel_index(index, axes.leading) if axes.leading else ())
-    image = {*image_axes(axes), axes.channel}
+    at = axes.at(index)
     box = [
-        range(length) if axis in image else (lambda i: range(i, i + 1))(int(next(where)))
+        range(at[axis], at[axis] + 1) if axis in at else range(length)
         for axis, length in enumerate(axes.shape)
     ]
     found = missing_chunks(node, box)
@@ -106,7 +100,7 @@ def _place(node: Node, names: tuple[str, ...] | None, axes: Axes) -> Georeferenc
     if found is not None and found.transform is not None:
         return found
     ends = []
-    for axis in image_axes(axes) if names else ():
+    for axis in axes.others[-2:] if names else ():
         beside = node_at(os.path.join(folder, names[axis])) if names else None
         if beside is None or not beside.is_array or beside.path == node.path:
             return found

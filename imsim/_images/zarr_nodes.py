@@ -7,11 +7,12 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.grids import Grid, of_ome_zarr
+from imsim._images.metadata import Grid, of_ome_zarr
 from imsim._images.pictures import OBJECTS, ImageFileError, listed
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -60,13 +61,7 @@ def is_zarr(path: str) -> bool:
 
 
 def node_at(path: str) -> Node | None:
-    """Read the metadata of a folder; None if there are none.
-
-    Raises
-    ------
-    ImageFileError
-        If they are no JSON object.
-    """
+    """Read the metadata of a folder, a JSON object; None if there are none."""
     meta = _json(os.path.join(path, "zarr.json"))
     if meta is not None:
         return Node(path, meta, _mapping(meta.get("attributes", {})))
@@ -88,13 +83,7 @@ def _json(path: str) -> Mapping[str, Any] | None:
 
 
 def _is_there(path: str) -> bool:
-    """Tell whether there is a file; reading a pipe or a device in its place might never end.
-
-    Raises
-    ------
-    ImageFileError
-        If there is one.
-    """
+    """Tell whether there is a file; refuse a pipe or a device, since reading it might never end."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -111,13 +100,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def choose(path: str, level: int | None) -> Chosen:
-    """Find the array that a path names: itself, a level of a pyramid, or the only one of a group.
-
-    Raises
-    ------
-    ImageFileError
-        If there is none, or there are several, or no such level.
-    """
+    """Find the array that a path names: itself, a level of a pyramid, or the one of a group."""
     node = node_at(path)
     if node is None:
         raise ImageFileError(
@@ -237,13 +220,7 @@ def _names_of_axes(array: Node) -> tuple[str, ...] | None:
 
 
 def channel_of(axes: tuple[str, ...]) -> int | None:
-    """Return the axis that counts channels.
-
-    Raises
-    ------
-    ImageFileError
-        If the last of the others are columns and rows, and not rows and columns.
-    """
+    """Return the axis that counts channels; refuse columns before rows."""
     lower = [name.lower() for name in axes]
     channel = next((i for i, name in enumerate(lower) if name in _CHANNELS), None)
     rest = [name for i, name in enumerate(lower) if i != channel]
@@ -257,10 +234,7 @@ def channel_of(axes: tuple[str, ...]) -> int | None:
 def check_type(array: Node) -> None:
     """Refuse an array of anything but real numbers, before a decoder sees it.
 
-    Raises
-    ------
-    ImageFileError
-        Above all for Python objects, which a decoder would make by running what the file says.
+    Above all Python objects, which a decoder would make by running what the file says.
     """
     meta = array.meta
     kind = meta.get("data_type", meta.get("dtype"))
@@ -315,14 +289,8 @@ def _codecs(value: Any) -> Iterator[str]:
 def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
     """Count the chunks of a part of an array that are not stored, and all of them.
 
-    Zarr gives their pixels the fill value. None: the way they are stored is not known.
-
-    Parameters
-    ----------
-    array : Node
-        The array.
-    box : sequence of range
-        Indices of the part along each axis.
+    Zarr gives their pixels the fill value. The part is a range of indices along each axis. None:
+    the way they are stored is not known.
     """
     meta = array.meta
     if "chunks" in meta:
@@ -339,7 +307,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         return None
     missing = total = 0
     spans = [range(r.start // c, (r.stop - 1) // c + 1) for r, c in zip(box, chunks, strict=True)]
-    for place in _places(spans):
+    for place in product(*spans):
         name = separator.join([*start, *map(str, place)])
         path = os.path.join(array.path, *name.split("/"))
         if sharded is None:
@@ -362,12 +330,6 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
             return None
         missing += int((index[within] == _NO_CHUNK).all(axis=-1).sum())
     return missing, total
-
-
-def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
-    shape = tuple(len(span) for span in spans)
-    for place in np.ndindex(shape):
-        yield tuple(span[i] for span, i in zip(spans, place, strict=True))
 
 
 def _index(path: str, grid: Sequence[int], sharding: Mapping[str, Any]) -> Any:

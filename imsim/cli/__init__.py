@@ -16,12 +16,10 @@ from imsim._version import __version__
 from imsim.cli.accept import add_accept
 from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
-from imsim.cli.compile import add_compile
-from imsim.cli.completion import add_completion
-from imsim.cli.list import add_list
-from imsim.cli.messages import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
+from imsim.cli.outputs import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.report import add_report
+from imsim.cli.tools import add_compile, add_completion, add_list
 from imsim.errors import ImsimError, unforeseen
 from imsim.notice import heard_by
 
@@ -29,19 +27,7 @@ __all__ = ["command_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        0 on success; 1 if a score is beyond its limit; 2 after any error, also if the output
-        cannot be written or its reader went away; 130 if interrupted.
-    """
+    """Run the command and return its exit status, of which the help of each command tells."""
     try:
         with _interruptible():
             status = _guarded(lambda: _command(argv))

@@ -13,9 +13,9 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from imsim._images import ImageFile, Reading, without_index
-from imsim.cli.folders import Folder, is_folder
-from imsim.cli.messages import say
 from imsim.cli.options import add_command
+from imsim.cli.outputs import say
+from imsim.cli.pairing import Folder, is_folder
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
 from imsim.whole_files import replacing, writing_to

@@ -9,13 +9,14 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import imsim
-from imsim._images import Array, is_regular, without_index
-from imsim.cli.folders import Folder, composed
+from imsim._images import Array, without_index
+from imsim.cli.jobs import Job
+from imsim.cli.pairing import FilePair, Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Box = tuple[int, int, int, int]
@@ -45,20 +46,8 @@ class Polygon(NamedTuple):
     holes: tuple[Array, ...] = ()
 
 
-class Image(Protocol):
-    """An image of a run, or a file of images."""
-
-    @property
-    def test(self) -> str:
-        """The path of the test image."""
-
-    @property
-    def name(self) -> str:
-        """What it is called on the terminal."""
-
-    @property
-    def path(self) -> str:
-        """Its path below the folder that was named, without the ending."""
+Image = FilePair | Job
+"""An image of a run, or a file of images."""
 
 
 class Names(NamedTuple):
@@ -128,13 +117,7 @@ class Area(NamedTuple):
 
 
 def rectangle(text: str) -> Rectangle:
-    """Read ``x,y,w,h``.
-
-    Raises
-    ------
-    ValueError
-        If these are not four whole numbers, of which the size is positive.
-    """
+    """Read ``x,y,w,h``: whole numbers, of which the size is positive; else a ValueError."""
     x, y, w, h = (_whole(part) for part in text.split(","))
     if min(x, y) < 0 or min(w, h) < 1:
         raise ValueError(text)
@@ -151,17 +134,9 @@ def _whole(value: Any) -> int:
 def areas_of(path: str) -> list[Area]:
     """Read a file of areas.
 
-    Parameters
-    ----------
-    path : str
-        CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or
-        polygons of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of
-        polygons for each image, of the same path below it.
-
-    Raises
-    ------
-    ImsimError
-        If it cannot be read, or something in it is none of these.
+    CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or polygons
+    of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of polygons for
+    each image, of the same path below it.
     """
     if os.path.isdir(path):
         others: list[str] = []
@@ -170,7 +145,7 @@ def areas_of(path: str) -> list[Area]:
         files = sorted(file for file in others if file.lower().endswith(_POLYGONS))
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
-        if odd := [file for file in files if not is_regular(file)]:
+        if odd := [file for file in files if not os.path.isfile(file)]:
             raise ImsimError(f"{odd[0]}: is a pipe or a device, and not read", "take it out")
         named = ((file, os.path.splitext(os.path.relpath(file, path))[0]) for file in files)
         return [place for file, stem in named for place in _read(file, written(stem))]

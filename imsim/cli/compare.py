@@ -10,32 +10,38 @@ from itertools import chain
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile, Reading, file_of
-from imsim.cli.aligning import add_aligning, max_shift_of
-from imsim.cli.ci import Junit, Listener, add_ci, annotate, check_junit
+from imsim._images import file_of
+from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
-from imsim.cli.fleet_pairs import scored_afar
-from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
-from imsim.cli.jobs import Job, Jobs
-from imsim.cli.judging import add_judging, judged_by
+from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
+from imsim.cli.jobs import Job, Jobs, contested_stems, left, number_of_images
 from imsim.cli.maps import add_maps, check_map_format, scales
-from imsim.cli.measures import (
-    named_ones,
-    parse_options,
-)
-from imsim.cli.messages import progress, say, shortened, width
+from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
-from imsim.cli.outcome import Outcome, by_reason
-from imsim.cli.outputs import check_maps, check_output, output_format
-from imsim.cli.pair_scoring import Result, Settings, scored
-from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
-from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, parted
-from imsim.cli.remaining import left, owners_of_maps
-from imsim.cli.results import finish, record_of, score_options, writer_of
+from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
+from imsim.cli.outputs import (
+    check_maps,
+    check_output,
+    output_format,
+    progress,
+    say,
+    shortened,
+    width,
+)
+from imsim.cli.pair_scoring import Result, scored, scored_afar
+from imsim.cli.pairing import Failure, FilePair, pair_files
+from imsim.cli.reading import VOLUMES_HELP, add_volumes, check_volumes
+from imsim.cli.results import (
+    LABELS_HELP,
+    add_labels,
+    check_labels,
+    finish,
+    parted,
+    record_of,
+    writer_of,
+)
 from imsim.cli.rows import Writer, another_run, changed_since, same_score
-from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
-from imsim.cli.sizes import SIZES_HELP, add_sizes
-from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
+from imsim.cli.scenes import SCENES_HELP, add_scenes
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError
@@ -163,26 +169,13 @@ def add_compare(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
-    metrics, limits, required = judged_by(arguments)
+    settings = settings_of(arguments)
+    metrics = settings.metrics
     if arguments.labels and (counts := [name for name in metrics if name in COUNTS]):
         raise OptionError(
             f"--labels: has a row for each region, and {', '.join(counts)} are of whole images",
             "leave out these, or --labels",
         )
-    settings = Settings(
-        metrics,
-        bool(named_ones(arguments.metrics)),
-        DataRanges(arguments.data_range),
-        Ignored.of(arguments),
-        arguments.maps,
-        arguments.volume,
-        arguments.spacing,
-        on_disk_of(arguments),
-        arguments.on_size_mismatch,
-        arguments.tolerance or 0.0,
-        parse_options(arguments.option, metrics),
-        max_shift_of(arguments),
-    )
     if arguments.mask_missing == "whole" and arguments.mask is None:
         raise OptionError("--mask-missing whole: is for a folder of masks; add --mask DIR")
     check_map_format(arguments)
@@ -202,8 +195,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         inputs = [*found.inputs, *arguments.ignore_from]
         inputs += [arguments.labels] if arguments.labels else []
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
-        if arguments.scheduler is not None:
-            refuse_pipes(inputs)
+        refuse_pipes(arguments, inputs)
         for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
         own = [name for name in metrics if name in METRICS]
@@ -213,17 +205,14 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         if arguments.junit is not None:
             check_junit(arguments, inputs, images)
             junit = Junit(arguments.junit)
-        options = score_options(arguments, settings, reading)
-        names = {pair.test: pair.name for pair in found.pairs}
-        writer = writer_of(arguments, metrics, limits, options, names)
+        writer = writer_of(arguments, settings, jobs)
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
-        outcome = Outcome(metrics, limits, required, listeners)
-        shared = (jobs.reference, jobs.mask, jobs.labels)
-        outcome.start(found, [file for file in shared if file])
+        outcome = Outcome(settings, listeners)
+        outcome.start(jobs)
         is_whole = False
         try:
-            yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
+            yield from _rows(arguments, settings, jobs, writer, outcome)
             is_whole = True
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_rows_there(arguments, outcome)) from None
@@ -239,83 +228,68 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 
 def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
-    rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
+    rows = f"; {outcome.pairs} rows are in {arguments.output}, --resume goes on"
     return rows if arguments.output else ""
 
 
 def _rows(
     arguments: argparse.Namespace,
     settings: Settings,
-    found: Pairing,
     jobs: Jobs,
     writer: Writer[Result] | None,
     outcome: Outcome,
-    reading: Reading,
 ) -> Iterator[str]:
+    pairs = jobs.found.pairs
     earlier = writer.earlier if writer else []
     if writer and earlier:
         areas = [*arguments.ignore_from]
         if arguments.mask_missing == "whole" and arguments.mask is not None:
             areas.append(arguments.mask)  # from which the mask of a pair may have gone
-        _check_earlier(earlier, found, jobs, settings, writer, areas)
+        _check_earlier(jobs, settings, writer, areas)
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
-    text = (
-        None
-        if writer and not arguments.output
-        else _Text(found, settings.metrics, reading, jobs.labels is not None)
-    )
+    text = None if writer and not arguments.output else _Text(jobs, settings.metrics)
     rows = text is not None and not arguments.output
-    with progress(len(found.pairs), "pair", rows=rows) as bar:
-
-        def advance(images: int = 1) -> None:
-            if bar is not None:
-                bar.update(images)
-
+    with progress(len(pairs), "pair", rows=rows) as bar:
         if arguments.scheduler is None:
-            work = left(jobs.each(bar), done, owners_of_maps(arguments.maps), advance)
+            contested = contested_stems(pairs, jobs.reading) if arguments.maps else {}
+            work = left(jobs.each(bar), done, contested, bar.update)
             results = scored(work, settings, arguments.workers or imsim.get_workers())
         else:
-            results = scored_afar(arguments, found, reading, settings, done, bar)
+            results = scored_afar(arguments, jobs, settings, done, bar)
         for result in results:
             if isinstance(result, Failure):
                 outcome.fail(result)
             else:
                 for one in parted(result):
                     if writer is not None:
-                        writer.row(record_of(one, outcome.limits, nested=nested))
+                        writer.row(record_of(one, settings.limits, nested=nested))
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)
-            advance()
+            bar.update()
     if text is not None and text.many:
         yield from text.end(outcome, arguments, settings.data_ranges)
 
 
 def _check_earlier(
-    earlier: list[Result],
-    found: Pairing,
-    jobs: Jobs,
-    settings: Settings,
-    writer: Writer[Result],
-    areas: Iterable[str],
+    jobs: Jobs, settings: Settings, writer: Writer[Result], areas: Iterable[str]
 ) -> None:
     """Score pairs of an earlier run again, and refuse to go on if a result is another.
 
     These are one pair, and those of files that were changed since: all pairs if that is one of
     `areas`.
     """
-    rows = {(row.reference, row.test): row for row in earlier}
+    rows = {(row.reference, row.test): row for row in writer.earlier}
+    pairs = jobs.found.pairs
     # A pair of equal images has the same scores whatever the options.
     telling = {names: row for names, row in rows.items() if _tells(row)} or rows
-    changed = changed_since(writer.written, chain.from_iterable(map(_files, found.pairs)))
+    changed = changed_since(writer.written, chain.from_iterable(map(_files, pairs)))
     renewed = bool(changed_since(writer.written, areas))
     stale = {
-        file_of(pair.test)
-        for pair in found.pairs
-        if renewed or not changed.isdisjoint(_files(pair))
+        file_of(pair.test) for pair in pairs if renewed or not changed.isdisjoint(_files(pair))
     }
     is_tried = False
     for item in jobs.each():
@@ -349,10 +323,9 @@ def _tells(row: Result) -> bool:
 class _Text:
     """Tables: one for each of a few files, else a row per pair, if that fits, and a summary."""
 
-    def __init__(
-        self, found: Pairing, metrics: list[str], reading: Reading, with_labels: bool
-    ) -> None:
-        stacks = (_is_stack(path, reading) for path in found.tests)
+    def __init__(self, jobs: Jobs, metrics: list[str]) -> None:
+        found = jobs.found
+        stacks = (number_of_images(path, jobs.reading) > 1 for path in found.tests)
         self.many = found.folders or len(found.pairs) > MOST_TABLES or any(stacks)
         self.metrics = metrics
         self.width = width()
@@ -360,7 +333,7 @@ class _Text:
         longest = max((breadth(readable(pair.name)) for pair in found.pairs), default=0) + len(
             "[999]"
         )
-        longest += len(", label 9999") if with_labels else 0
+        longest += len(", label 9999") if jobs.labels else 0
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
         self._gap = ""
@@ -393,11 +366,10 @@ class _Text:
         self, outcome: Outcome, arguments: argparse.Namespace, data_ranges: DataRanges
     ) -> Iterator[str]:
         """Yield the summary."""
-        summary = outcome.summary
         what = "region" if arguments.labels else "pair"
-        yield f"{self._gap}{summary.pairs} {what}{'' if summary.pairs == 1 else 's'} scored"
-        if summary.pairs:
-            yield summary.table(self.width)
+        yield f"{self._gap}{outcome.pairs} {what}{'' if outcome.pairs == 1 else 's'} scored"
+        if outcome.pairs:
+            yield outcome.table(self.width)
         if arguments.output:
             yield f"A row per {what}: {readable(arguments.output)}"
         elif not self.rows_fit:
@@ -407,11 +379,3 @@ class _Text:
             said = scales(self.metrics, data_ranges.one, form, ends)
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
-
-
-def _is_stack(path: str, reading: Reading) -> bool:
-    try:
-        with ImageFile(path, reading) as file:
-            return len(file) > 1
-    except ImsimError:
-        return False  # said when its turn comes

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 import imsim
+from imsim._images import without_index
 from imsim.cli.fleet import Fleet
 
 T = TypeVar("T")
@@ -46,16 +47,7 @@ def in_order(
 ) -> Iterator[tuple[T, R]]:
     """Do the items in threads of this process; yield each with its result, in their order.
 
-    Parameters
-    ----------
-    items : iterable
-        What there is to do.
-    do : callable
-        Does an item, and raises nothing.
-    threads : int
-        How many threads there are to use.
-    singly : bool
-        Do one item at a time, in all threads.
+    `do` raises nothing. `singly` does one item at a time, in all threads.
     """
     items = iter(items)
     few = list(islice(items, 2 * threads))
@@ -126,6 +118,21 @@ class Part(NamedTuple):
         """Return some of the images."""
         done = frozenset(index for index in self.done if start <= index < stop)
         return self._replace(start=start, stop=stop, done=done)
+
+
+def parts_of(
+    files: Iterable[tuple[Any, str, str]], done: Collection[tuple[str, str]]
+) -> Iterator[Part]:
+    """Yield subjects, each with its reference and file, that may have images without a row."""
+    rows: dict[tuple[str, str], set[int]] = {}
+    for reference, image in done:
+        file, index = without_index(image)
+        if index is not None:
+            for other in {reference, without_index(reference)[0]}:
+                rows.setdefault((other, file), set()).add(index)
+    for subject, reference, file in files:
+        if (reference, file) not in done:  # as the only image of a file is called
+            yield Part(subject, done=frozenset(rows.get((reference, file), ())))
 
 
 class Answer(NamedTuple):
@@ -220,45 +227,35 @@ def as_they_come(
 
     What a worker had under way when it died is done by another one. Where several died of a task,
     its images are tried one by one, with nothing else under way, so that none is to blame for
-    another; what a worker dies of then is lost.
-
-    Parameters
-    ----------
-    fleet : Fleet
-        The cluster.
-    parts : iterable of Part
-        What there is to do.
-    lost : callable
-        Returns the result of a part that no worker survived.
+    another; what a worker dies of then is lost, and `lost` returns its result.
     """
     queue, size = Queue(parts), Size()
     suspects: list[Part] = []
     suspect: Part | None = None
-    with fleet.tasks() as tasks:
-        while queue or suspects or len(tasks):
-            slots = fleet.slots()
-            # A cluster that starts workers when there is work must see some.
-            while queue and suspect is None and len(tasks) < AHEAD * max(slots, 1):
-                tasks.submit(queue.take(size.images, slots))
-            if suspects and not len(tasks):
-                suspect = suspects.pop()
-                tasks.submit([suspect])
-            some = False
-            for taken, found in tasks.ended():
-                some = True
-                if found is not None:
-                    answer: Answer = found.answer
-                    size.learn(answer.images, found.seconds, slots)
-                    for part in answer.rests:
-                        queue.put(part)
-                    yield answer
-                elif taken == [suspect]:
-                    yield Answer([lost(taken[0])])
-                else:
-                    suspects += chain.from_iterable(map(_singly, taken))
-                suspect = None
-            if not some:
-                time.sleep(TICK)
+    while queue or suspects or len(fleet):
+        slots = fleet.slots()
+        # A cluster that starts workers when there is work must see some.
+        while queue and suspect is None and len(fleet) < AHEAD * max(slots, 1):
+            fleet.submit(queue.take(size.images, slots))
+        if suspects and not len(fleet):
+            suspect = suspects.pop()
+            fleet.submit([suspect])
+        some = False
+        for taken, found in fleet.ended():
+            some = True
+            if found is not None:
+                answer: Answer = found.answer
+                size.learn(answer.images, found.seconds, slots)
+                for part in answer.rests:
+                    queue.put(part)
+                yield answer
+            elif taken == [suspect]:
+                yield Answer([lost(taken[0])])
+            else:
+                suspects += chain.from_iterable(map(_singly, taken))
+            suspect = None
+        if not some:
+            time.sleep(TICK)
 
 
 def _singly(part: Part) -> list[Part]:

@@ -17,16 +17,131 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, NamedTuple
 
 from imsim._images import file_of
 from imsim._version import __version__
 from imsim.cli.options import count
-from imsim.cli.tasks import INSTALL, Done, Order, Slots, Task, host_of, perform
+from imsim.cli.outputs import say
 from imsim.errors import ImsimError, OptionError, unforeseen
+
+INSTALL = f"install imsim {__version__} there, or use that version here"
+SHARE = "the workers read the files: share the folders with all of them, under the same paths"
+
+
+class Order(NamedTuple):
+    """What is the same for all tasks of a run; functions of modules travel by their names."""
+
+    make: Callable[[Any], Any]
+    """Makes of the facts of the run what a worker keeps for all its tasks."""
+    do: Callable[[Any, Any, list[Any], int], Any]
+    """Takes that, the facts, the parts of a task and a number of threads; returns the answer."""
+    run: Any
+    """The facts."""
+    number: str
+    """Of this run alone: files of the same name may be others in the next one."""
+    folders: tuple[str, ...] = ()
+    """What there must be on a worker."""
+    threads: int | None = None
+    """Of each task; None: the CPUs divided by the tasks at a time."""
+    version: str = __version__
+
+
+_MOST_KEPT = 4
+"""Runs of which a worker keeps something; a command that is killed cannot say that one is over."""
+_kept: dict[str, Any] = {}
+_keeping = threading.Lock()
+
+
+def _kept_for(order: Order) -> Any:
+    """Return what a worker keeps for a run; the first task makes it while the others wait."""
+    with _keeping:
+        if order.number not in _kept:
+            _kept[order.number] = order.make(order.run)
+            while len(_kept) > _MOST_KEPT:
+                del _kept[next(iter(_kept))]
+        return _kept[order.number]
+
+
+def forget(number: str) -> None:
+    """Let go of what is kept for a run, on a worker."""
+    with _keeping:
+        _kept.pop(number, None)
+
+
+class Slots(NamedTuple):
+    """How many tasks run at a time on a machine."""
+
+    usual: int
+    others: Mapping[str, int]
+    """By the name of the machine, where it is another number."""
+
+
+class Done(NamedTuple):
+    """What a worker returns."""
+
+    answer: Any
+    seconds: float
+    refusal: tuple[str, str] | None = None
+    """Why this worker does nothing of this run, and the remedy."""
+
+
+class Task:
+    """What travels; Dask looks for its own objects in lists and tuples, not in this."""
+
+    def __init__(self, order: Order, slots: Slots, parts: list[Any]) -> None:
+        self.order, self.slots, self.parts = order, slots, parts
+
+
+def perform(task: Task) -> Done:
+    """Do a task, on a worker."""
+    from distributed import get_worker
+
+    order = task.order
+    worker = get_worker()
+    refusal = _refusal(order)
+    start = time.perf_counter()
+    answer = None
+    if refusal is None:
+        try:
+            threads = order.threads or _threads(worker, task.slots)
+            answer = order.do(_kept_for(order), order.run, task.parts, threads)
+        except ImsimError as error:  # of what all images need; those of single ones are results
+            refusal = f": {error.message}", error.remedy or SHARE
+        except ImportError as error:  # of an optional package, which names it
+            refusal = f": {error}", "install it there"
+    if refusal is not None:
+        refusal = f"the worker {worker.address}{refusal[0]}", refusal[1]
+    return Done(answer, time.perf_counter() - start, refusal)
+
+
+def _refusal(order: Order) -> tuple[str, str] | None:
+    """Say what this worker lacks for the work, and the remedy."""
+    if order.version != __version__:
+        return f" has imsim {__version__}, not {order.version}", INSTALL
+    for folder in order.folders:
+        if not os.path.isdir(folder):
+            return f" has no folder {folder}", SHARE
+    return None
+
+
+def _threads(worker: Any, slots: Slots) -> int:
+    """Return how many threads a task on this worker may use."""
+    from dask.system import CPU_COUNT
+
+    tasks = slots.others.get(host_of(worker.address), slots.usual)
+    return max(1, int(CPU_COUNT) // max(tasks, int(worker.state.nthreads)))
+
+
+def host_of(address: str) -> str:
+    """Return the machine in the address of a worker."""
+    from distributed.comm import get_address_host
+
+    return str(get_address_host(address))
+
 
 LOCAL = "local"
 """The word for a cluster on this machine, which lives as long as the command."""
@@ -73,9 +188,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_pipes(paths: Iterable[str]) -> None:
-    """Refuse what only this process can read."""
-    for path in paths:
+def refuse_pipes(arguments: argparse.Namespace, paths: Iterable[str]) -> None:
+    """Refuse what only this process can read, if others are to."""
+    for path in () if arguments.scheduler is None else paths:
         file = file_of(path)
         if os.path.isfile(file) or os.path.isdir(file):
             continue
@@ -95,29 +210,15 @@ def folders_of(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 class Fleet:
-    """A connection to a scheduler; to be used in a ``with`` statement.
+    """A connection to a scheduler, for the tasks of an order; used in a ``with`` statement."""
 
-    Parameters
-    ----------
-    address : str
-        As ``tcp://host:8786``, or ``local`` for a cluster of this machine.
-    order : Order
-        What the tasks of the run have in common.
-    say : callable
-        Tells the user something.
-
-    Raises
-    ------
-    FleetError
-        If there is no such package, no such scheduler, or a worker cannot do this work.
-    """
-
-    def __init__(self, address: str, order: Order, say: Callable[[str], None]) -> None:
-        self.address, self._order, self._say = address, order, say
+    def __init__(self, address: str, order: Order) -> None:
+        self.address, self._order = address, order
         self._slots = Slots(1, {})
         self._number = 0
         self._looked = -LOOK_SECONDS
         self._waits = False
+        self._parts: dict[Any, list[Any]] = {}  # of the tasks under way
 
     def __enter__(self) -> Fleet:
         try:
@@ -140,21 +241,31 @@ class Fleet:
                     address, timeout=CONNECT_SECONDS, set_as_default=False, name="imsim"
                 )
             except (OSError, ValueError, TypeError, RuntimeError) as error:
-                why = "nothing answers" if isinstance(error, TimeoutError) else _first_line(error)
-                raise FleetError(
-                    f"--scheduler {self.address}: cannot be reached: {why}",
+                said = [*str(error).splitlines(), type(error).__name__]
+                why = "nothing answers" if isinstance(error, TimeoutError) else said[0]
+                raise self._error(
+                    f"cannot be reached: {why}",
                     "start one with `dask scheduler`, and give the address it prints",
                 ) from error
             self._client: Any = stack.enter_context(client)
             self._survey()
+            self._ready = distributed.as_completed(
+                loop=client.loop, with_results=True, raise_errors=False
+            )
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self._parts:
+            with contextlib.suppress(Exception):  # whatever ended the run is what is told
+                self._client.cancel(list(self._parts), force=True)
         if error[0] is None and self.address != LOCAL:
             with contextlib.suppress(OSError, RuntimeError):  # the scheduler is done, too
-                self._client.run(self._order.forget, self._order.run, on_error="ignore")
+                self._client.run(forget, self._order.number, on_error="ignore")
         self._stack.__exit__(*error)
+
+    def _error(self, problem: str, remedy: str | None = None) -> FleetError:
+        return FleetError(f"--scheduler {self.address}: {problem}", remedy)
 
     def _survey(self) -> None:
         """Refuse a cluster whose machines have no imsim, or another version of it."""
@@ -173,10 +284,7 @@ class Fleet:
         }  # other errors are those of workers that have just died
         for place, version in wrong.items():
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise FleetError(
-                f"--scheduler {self.address}: {place}{more} {_said_of(version)}",
-                INSTALL,
-            )
+            raise self._error(f"{place}{more} {_said_of(version)}", INSTALL)
 
     def slots(self) -> int:
         """Return how many tasks the cluster runs at a time, as of the last second."""
@@ -190,7 +298,7 @@ class Fleet:
             self._slots, self._number = Slots(usual, others), sum(threads.values())
             self._looked = time.monotonic()
             if not threads and not self._waits:
-                self._say(f"note: --scheduler {self.address}: has no worker; waiting for one")
+                say(f"note: --scheduler {self.address}: has no worker; waiting for one")
             self._waits = not threads
         return self._number
 
@@ -201,29 +309,27 @@ class Fleet:
             raise self._gone() from error
 
     def _gone(self) -> FleetError:
-        return FleetError(
-            f"--scheduler {self.address}: the connection to the scheduler was lost",
-            "see that it runs, and its log",
-        )
+        lost = "the connection to the scheduler was lost"
+        return self._error(lost, "see that it runs, and its log")
 
-    def tasks(self) -> Tasks:
-        """Return what takes the tasks of a run, to be used in a ``with`` statement."""
-        return Tasks(self._client, self)
+    def __len__(self) -> int:
+        return len(self._parts)
 
-    def submitted(self, parts: list[Any]) -> Any:
-        """Return the future of a task."""
+    def submit(self, parts: list[Any]) -> None:
+        """Hand a task to the scheduler."""
         # Not pure: a scheduler that lives on must not answer with what an earlier run found.
         task = Task(self._order, self._slots, parts)
-        return self._asked(lambda: self._client.submit(perform, task, pure=False))
+        future = self._asked(lambda: self._client.submit(perform, task, pure=False))
+        self._parts[future] = parts
+        self._ready.add(future)
 
-    def outcome(self, future: Any, result: Any) -> Done | None:
-        """Return what came of a task, or None if workers died of it.
+    def ended(self) -> Iterator[tuple[list[Any], Done | None]]:
+        """Yield the parts of the tasks that have ended since, with what came of them."""
+        for future, result in self._ready.next_batch(block=False):
+            yield self._parts.pop(future), self._outcome(future, result)
 
-        Raises
-        ------
-        FleetError
-            If the scheduler is gone, or a worker cannot do the work.
-        """
+    def _outcome(self, future: Any, result: Any) -> Done | None:
+        """Return what came of a task, or None if workers died of it."""
         from distributed import KilledWorker
 
         if future.status == "error":
@@ -231,49 +337,13 @@ class Fleet:
             if isinstance(error, KilledWorker):
                 return None
             if isinstance(error, (ImportError, AttributeError, pickle.UnpicklingError)):
-                raise FleetError(
-                    f"--scheduler {self.address}: a worker {_said_of(error)}", INSTALL
-                ) from error
-            raise FleetError(f"--scheduler {self.address}: a task failed: {unforeseen(error)}")
+                raise self._error(f"a worker {_said_of(error)}", INSTALL) from error
+            raise self._error(f"a task failed: {unforeseen(error)}")
         if future.status != "finished" or not isinstance(result, Done):
             raise self._gone()
         if result.refusal is not None:
-            problem, remedy = result.refusal
-            raise FleetError(f"--scheduler {self.address}: {problem}", remedy)
+            raise self._error(*result.refusal)
         return result
-
-
-class Tasks:
-    """The tasks under way; what is left of them when the ``with`` block ends is cancelled."""
-
-    def __init__(self, client: Any, fleet: Fleet) -> None:
-        self._client, self._fleet = client, fleet
-        self._parts: dict[Any, list[Any]] = {}
-
-    def __enter__(self) -> Tasks:
-        from distributed import as_completed
-
-        self._ready = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._parts:
-            with contextlib.suppress(Exception):  # whatever ended the run is what is told
-                self._client.cancel(list(self._parts), force=True)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def submit(self, parts: list[Any]) -> None:
-        """Hand a task to the scheduler."""
-        future = self._fleet.submitted(parts)
-        self._parts[future] = parts
-        self._ready.add(future)
-
-    def ended(self) -> Iterator[tuple[list[Any], Done | None]]:
-        """Yield the parts of the tasks that have ended since, with what came of them."""
-        for future, result in self._ready.next_batch(block=False):
-            yield self._parts.pop(future), self._fleet.outcome(future, result)
 
 
 async def _call(address: str) -> None:
@@ -295,10 +365,6 @@ def _said_of(version: Any) -> str:
     if isinstance(version, ModuleNotFoundError) and str(version.name).split(".")[0] == "imsim":
         return "lacks imsim" if version.name == "imsim" else "has another imsim"
     return f"cannot load imsim ({type(version).__name__}: {version})"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, Reading, where_equal, without_index
 from imsim.cli.areas import COLUMNS, Area, Box, Image, Names, areas_of, rectangle
-from imsim.cli.messages import Notes
 from imsim.cli.options import pixel_value
+from imsim.cli.outputs import Notes
 from imsim.errors import OptionError
 from imsim.pages import share
 
@@ -89,15 +89,7 @@ class Ignored(NamedTuple):
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Ignored:
-        """Return what the arguments say.
-
-        Raises
-        ------
-        OptionError
-            If a rectangle or a colour is none.
-        ImsimError
-            If a file of areas cannot be read.
-        """
+        """Return what the arguments say."""
         for colour in arguments.ignore_colour:
             try:
                 _ = Reading(background=colour).rgb
@@ -136,19 +128,9 @@ class Ignored(NamedTuple):
             yield f"--ignore-colour {colour}", _of_colour(reference, colour)
 
     def in_areas(
-        self, reference: Picture, image: Image | None, box: Box | None = None
+        self, reference: Picture, image: Image, box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each option on places, and the pixels that it leaves out.
-
-        Parameters
-        ----------
-        reference : Picture
-            The reference, or a part of it.
-        image : Image, optional
-            The image that it is of.
-        box : tuple of int, optional
-            The part.
-        """
+        """Yield each option on places, and the pixels of a part of an image that it leaves out."""
         height, width = reference.sides[-2:]
         box = box or (0, height, 0, width)
         found: dict[str, Array] = {}
@@ -158,11 +140,9 @@ class Ignored(NamedTuple):
         for option, pixels in found.items():
             yield option, np.broadcast_to(pixels, reference.sides)
 
-    def areas_of(self, image: Image | None) -> list[Area]:
+    def areas_of(self, image: Image) -> list[Area]:
         """Return the areas of an image."""
-        if not self.areas:
-            return []
-        every = Names.of([] if image is None else [image])
+        every = Names.of([image] if self.areas else [])
         return [area for area in self.areas if area.is_of(every)]
 
     def unused(self, images: Iterable[Image]) -> list[str]:
@@ -183,7 +163,7 @@ class Ignored(NamedTuple):
         reference: Picture,
         test: Picture,
         mask: Array | None,
-        image: Image | None = None,
+        image: Image,
         own: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, list[tuple[str, str]]]:
         """Return the pixels to score, None for all, and notes on what is left out.

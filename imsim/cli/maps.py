@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imsim._images import Array, ImageFileError, Picture, write_stack
+from imsim._images import Array, Picture, write_stack
 from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
+from imsim.cli.measures import Settings
 from imsim.cli.options import in_options
+from imsim.cli.outputs import make_folder
 from imsim.differing import COUNTS
 from imsim.errors import ImsimError, OptionError
 from imsim.pages.colour import MAP_SCALES, MISSING, MapScale, Scale, colour_table, map_scale, png
@@ -76,64 +78,60 @@ def check_map_format(arguments: argparse.Namespace) -> None:
 
 
 def write_maps(
-    folder: str,
+    settings: Settings,
     stem: str,
     pair: tuple[Any, Any],
     reference: Picture,
     metrics: Iterable[str],
     options: dict[str, Any],
-    form: str,
-    own: Mapping[str, Mapping[str, Any]],
-    ends: MapScale = "fixed",
-) -> dict[str, str]:
-    """Write the map of each metric that has one, and return why others are missing.
+) -> Iterator[tuple[str, str]]:
+    """Write the map of each metric that has one, and yield why others are missing.
 
     The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
-    page per slice. The scale follows from the bounds of the map and the data range; only ``auto``
-    ends it at the worst value of the map at hand. With a ``memory`` among the options, maps are
-    written block by block.
+    page per slice. With a ``memory`` among the options, maps are written block by block.
     """
+    form, is_fixed = settings.map_format, settings.map_scale == "fixed"
     data_range = options["data_range"] or usual_data_range([reference.pixels.dtype])
-    missing = {}
     spacing = {"spacing": options["spacing"]} if options["spacing"] else {}
     options = {name: value for name, value in options.items() if name != "spacing"}
-    path = os.path.join(folder, stem)
+    path = os.path.join(str(settings.maps), stem)
+    ending = "tif" if form == "png" and reference.ndim == 3 else form
     make_folder(os.path.dirname(path))
     for metric in metrics:
         function = METRICS[metric].map_function
         if function is None:
             continue
         scale = map_scale(metric, data_range or 1.0)
-        if form == "png" and ends == "fixed" and scale.root and data_range is None:
-            missing[metric] = "its scale needs --data-range"
+        if form == "png" and is_fixed and scale.root and data_range is None:
+            yield metric, "its scale needs --data-range"
             continue
-        spaced = spacing if METRICS[metric].takes_spacing else {}
-        spaced = {**spaced, **own.get(metric, {})}
-        if other := spaced.keys() - inspect.signature(function).parameters:
-            missing[metric] = f"it has no {', '.join(sorted(other))}"
+        own = {
+            **(spacing if METRICS[metric].takes_spacing else {}),
+            **settings.options.get(metric, {}),
+        }
+        if other := own.keys() - inspect.signature(function).parameters:
+            yield metric, f"it has no {', '.join(sorted(other))}"
             continue
-        is_picture = form == "png"
-        ending = "tif" if is_picture and reference.ndim == 3 else form
+        if "memory" in options and not is_fixed:
+            yield metric, "--map-scale auto needs a map in memory; raise --memory"
+            continue
+        file = f"{path}.{metric}.{ending}"
         try:
             if "memory" in options:
-                if ends == "auto":
-                    missing[metric] = "--map-scale auto needs a map in memory; raise --memory"
-                    continue
                 with (
-                    replaced_map(f"{path}.{metric}.{ending}") as file,
-                    _rows(file, form, reference, None, scale) as rows,
+                    replaced_map(file) as new,
+                    _rows(new, form, reference, None, scale) as rows,
                 ):
-                    function(*pair, **options, **spaced, out=rows)
+                    function(*pair, **options, **own, out=rows)
                 continue
-            values = function(*pair, **options, **spaced)
+            values = function(*pair, **options, **own)
         except ImsimError as error:
-            missing[metric] = in_options(error, reference)
+            yield metric, in_options(error, reference)
             continue
-        if ends == "auto":
+        if not is_fixed:
             scale = map_scale(metric, data_range or 1.0, values)
-        with replaced_map(f"{path}.{metric}.{ending}") as file:
-            _write(file, form, values, reference, scale)
-    return missing
+        with replaced_map(file) as new:
+            _write(new, form, values, reference, scale)
 
 
 def _write(file: str, form: str, values: Array, reference: Picture, scale: Scale) -> None:
@@ -189,14 +187,6 @@ def scales(
             f"{metric} {scale.low:.4g} to {high}" + (" (by the root)" if scale.root else "")
         )
     return "dark (alike) to bright (different): " + ", ".join(said)
-
-
-def make_folder(path: str) -> None:
-    """Make a folder, unless it is there."""
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise ImageFileError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The metrics and counts that a run is asked for, and their limits."""
+"""The metrics and counts that a run is asked for, their options, and when a pair fails."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -9,11 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.cli.messages import NOTED
+import imsim
+from imsim.cli.fitting import max_shift_of
+from imsim.cli.ignoring import Ignored
+from imsim.cli.options import DataRanges, pixel_value
+from imsim.cli.outputs import NOTED
+from imsim.cli.reading import Spacing
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError, silent
+from imsim.pages.colour import MapScale
 from imsim.registry import METRICS
 from imsim.tables import number
+from imsim.validation import check_number
 
 PLAIN = [name for name, count in COUNTS.items() if not count.anti_aliasing]
 BY_RULE = [name for name, count in COUNTS.items() if count.anti_aliasing]
@@ -42,13 +50,7 @@ def named_ones(text: str | None) -> set[str]:
 
 
 def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``metric.option=value`` of each option; values are those of JSON, or words.
-
-    Raises
-    ------
-    OptionError
-        If the metric is not run, has no such option, or refuses its value.
-    """
+    """Read ``metric.option=value`` of each option; values are those of JSON, or words."""
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -168,3 +170,113 @@ def _check(name: str, option: str) -> None:
         raise OptionError(
             f"{option}: there is no metric {name!r}; expected {', '.join(METRICS)}{counts}"
         )
+
+
+def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the options; `default` says which metrics are meant without --metrics."""
+    add = parser.add_argument
+    add(
+        "--metrics",
+        metavar="a,b",
+        help=f"names from `imsim list`, or of counts, separated by commas; {default}. "
+        f"`{ALL}` stands for every metric",
+    )
+    add(
+        "--tolerance",
+        metavar="D",
+        type=pixel_value,
+        help=f"count {', '.join(PLAIN)}: a pixel differs by more than D in some channel; 0 if "
+        "these are named and no D is given",
+    )
+    add(
+        "--anti-aliasing",
+        action="store_true",
+        help=f"count {', '.join(BY_RULE)}: a pixel counts only if its value, of either image, is "
+        "nowhere in the other one within one pixel, to within the tolerance",
+    )
+    add(
+        "--option",
+        metavar="m.o=x",
+        action="append",
+        default=[],
+        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
+        "repeated",
+    )
+    several: dict[str, Any] = {"metavar": "m=x", "action": "append", "default": []}
+    add(
+        "--fail-under",
+        **several,
+        help="end with status 1 if a score of metric m is worse than x (above it where lower is "
+        "better: gmsd=0.1), or a file has no partner; can be repeated",
+    )
+    add(
+        "--fail-over",
+        **several,
+        help="the same for metrics and counts that are better if lower: rmse=2, pixels=0",
+    )
+
+
+class Settings(NamedTuple):
+    """What is the same for every pair."""
+
+    metrics: list[str]
+    """With the counts among them."""
+    limits: dict[str, float]
+    required: set[str]
+    """The metrics and counts that no pair may lack."""
+    named: bool
+    """Whether the metrics were asked for by name; else all of them run."""
+    data_ranges: DataRanges
+    ignored: Ignored
+    volumes: bool
+    spacing: Spacing | None
+    """Of volumes, instead of what their files say."""
+    tolerance: float
+    """Of a pixel that counts as equal."""
+    options: Mapping[str, Mapping[str, Any]]
+    """Of the metrics, by their names."""
+    max_shift: int | None
+    """By which a test image is moved at most, along each axis; None: not at all."""
+    map_scale: MapScale
+    workers: int | None
+    maps: str | None = None
+    map_format: str = "png"
+    memory: int | None = None
+    ignore_georeference: bool = False
+    on_size_mismatch: str = "fail"
+
+
+_OF_SOME = ("maps", "map_format", "memory", "ignore_georeference", "on_size_mismatch")
+"""Settings whose options not every command has."""
+
+
+def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Settings:
+    """Return what the arguments say; `default` names the metrics that are meant without any."""
+    given = vars(arguments)
+    if arguments.tolerance is not None:
+        check_number("--tolerance", arguments.tolerance)
+    limits = parse_limits(arguments.fail_under, arguments.fail_over)
+    counts = [*(PLAIN if arguments.tolerance is not None else ())]
+    counts += BY_RULE if arguments.anti_aliasing else []
+    named = named_ones(arguments.metrics)
+    asked = default if arguments.metrics is None else arguments.metrics
+    metrics = parse_metrics(asked, limits, counts)
+    workers = arguments.workers
+    if workers is None and given.get("scheduler") is None:
+        workers = imsim.get_workers()  # asked for here: in a thread of many, it is one
+    return Settings(
+        metrics,
+        limits,
+        {*limits, *counts, *named},
+        bool(named),
+        DataRanges(arguments.data_range),
+        Ignored.of(arguments),
+        arguments.volume,
+        arguments.spacing,
+        arguments.tolerance or 0.0,
+        parse_options(arguments.option, metrics),
+        max_shift_of(arguments),
+        arguments.map_scale,
+        workers,
+        **{name: given[name] for name in _OF_SOME if name in given},
+    )

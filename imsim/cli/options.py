@@ -157,15 +157,7 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
 class DataRanges:
     """What `--data-range` says: one number for all images, or one for each type of pixels.
 
-    Parameters
-    ----------
-    text : str, optional
-        ``4095``, or ``uint8=255,uint16=4095``; a number without a type is for all the others.
-
-    Raises
-    ------
-    DataRangeError
-        If a number is not positive, or beyond what the type can hold.
+    As in ``4095``, or ``uint8=255,uint16=4095``; a number without a type is for all the others.
     """
 
     def __init__(self, text: str | None) -> None:
@@ -206,13 +198,7 @@ class DataRanges:
         return next(iter(self._of.values())) if len(self._of) == 1 else None
 
     def of(self, picture: Picture) -> float | None:
-        """Return the data range to score an image with, or None if nothing is said of its type.
-
-        Raises
-        ------
-        DataRangeError
-            If it is beyond what the pixels of this type can hold.
-        """
+        """Return the data range to score an image with, or None if nothing is said of its type."""
         kind = picture.pixels.dtype
         value = self._of.get(kind.name, self._of.get(None))
         if value is not None and value > capacity(kind):
@@ -255,12 +241,7 @@ def check_data_range(value: float | None, text: str | None = None) -> None:
 def in_options(error: ImsimError, image: Picture | None = None) -> str:
     """Describe an error, with the option in its remedy where the library names an argument.
 
-    Parameters
-    ----------
-    error : ImsimError
-        The error.
-    image : Picture, optional
-        What was scored. As in the library's warning, a width of 3 or 4 may be channels.
+    As in the library's warning, a width of 3 or 4 of what was scored may be channels.
     """
     option = "if an axis holds channels, name it: --channel-axis -1"
     memory = "raise --memory above the size of an image, if this machine has several times as much"

@@ -1,20 +1,153 @@
-"""What a run comes to: scores by metric, notes, failures, and the exit status."""
+"""What a run comes to: scores by metric, notes, failures, the exit status; files for servers."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
 
 from imsim._images import same_file, why_not_read, without_index
-from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
-from imsim.cli.jobs import Shared
-from imsim.cli.measures import rule, verdicts
-from imsim.cli.messages import Notes, Tally, say, shortened
+from imsim._version import __version__
+from imsim.cli.jobs import Jobs
+from imsim.cli.measures import Settings, rule, verdicts
+from imsim.cli.outputs import (
+    Notes,
+    Tally,
+    check_output,
+    is_standard_output,
+    say,
+    say_line,
+    shortened,
+)
 from imsim.cli.pair_scoring import Result
-from imsim.cli.pairing import Failure, FilePair, Pairing
+from imsim.cli.pairing import Failure, FilePair
 from imsim.differing import measure
+from imsim.errors import OptionError
+from imsim.pages import readable
 from imsim.tables import breadth, number, table
+from imsim.whole_files import write_whole, writing_to
+
+PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
+_ELEMENTS = {FAILED: "failure", ERROR: "error", SKIPPED: "skipped"}
+
+
+class Case(NamedTuple):
+    """One pair, or one file without a partner."""
+
+    name: str
+    """The test image."""
+    reference: str | None
+    status: str
+    """`PASSED`, `FAILED` by a rule, `ERROR` if it could not be scored, or `SKIPPED`."""
+    message: str = ""
+    output: str = ""
+    """The scores, for a reader."""
+
+
+Listener = Callable[[Case], None]
+"""Hears of each case when it is known."""
+
+
+def add_ci(parser: argparse.ArgumentParser) -> None:
+    """Add the options on what servers read."""
+    add = parser.add_argument
+    add(
+        "--junit",
+        metavar="FILE",
+        help="write JUnit XML to FILE: a test case for each pair, and for each file without a "
+        "partner",
+    )
+    add(
+        "--annotations",
+        choices=("github",),
+        help="say failures also as workflow commands of GitHub Actions, on standard error, which "
+        "then mark the files",
+    )
+
+
+def check_junit(
+    arguments: argparse.Namespace, inputs: Iterable[str], images: Iterable[str]
+) -> None:
+    """Refuse a file of --junit that cannot be written, or that is another one of the run."""
+    file, rows = arguments.junit, arguments.output
+    if is_standard_output(file):
+        raise OptionError(
+            f"--junit {file}: is written to a file, and not to standard output; name one"
+        )
+    if rows is not None and same_file(file, rows):
+        raise OptionError(f"--junit {file}: is the file of --output; name another one")
+    check_output(file, inputs, images=images, option="--junit")
+
+
+class Junit:
+    """Collects cases, and writes them as XML that servers know from JUnit.
+
+    The file is emptied at once: a server must not take that of an earlier run for this one.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        if os.path.isfile(file) or not os.path.exists(file):
+            with writing_to(file):
+                Path(file).write_bytes(b"")
+        self._suite = ElementTree.Element("testsuite", name="imsim compare")
+        self._counts = dict.fromkeys((PASSED, FAILED, ERROR, SKIPPED), 0)
+
+    def __call__(self, case: Case) -> None:
+        """Take a case."""
+        self._counts[case.status] += 1
+        folder, name = os.path.split(_plain(case.name))
+        element = ElementTree.SubElement(
+            self._suite, "testcase", classname=folder or "imsim", name=name, time="0"
+        )
+        if case.status in _ELEMENTS:
+            inside = ElementTree.SubElement(
+                element, _ELEMENTS[case.status], message=_plain(case.message)
+            )
+            is_pair = case.reference not in (None, case.name)
+            against = f" against {case.reference}" if is_pair else ""
+            message = case.message.removeprefix(f"{case.name}: ")
+            inside.text = _plain(f"{case.name}{against}: {message}")
+        if case.output:
+            ElementTree.SubElement(element, "system-out").text = _plain(case.output)
+
+    def write(self, *, is_whole: bool) -> None:
+        """Write the file; what is left of a run that was ended is an error in it."""
+        if not is_whole:
+            self(Case("imsim", None, ERROR, "the run was ended before all pairs were compared"))
+        names = {"failures": FAILED, "errors": ERROR, "skipped": SKIPPED}
+        numbers = {name: str(self._counts[status]) for name, status in names.items()}
+        total = {"tests": str(sum(self._counts.values())), **numbers}
+        self._suite.attrib.update(total)
+        properties = ElementTree.Element("properties")
+        ElementTree.SubElement(properties, "property", name="imsim", value=__version__)
+        self._suite.insert(0, properties)
+        suites = ElementTree.Element("testsuites", total)
+        suites.append(self._suite)
+        ElementTree.indent(suites)
+        content = ElementTree.tostring(suites, "utf-8", xml_declaration=True) + b"\n"
+        with writing_to(self._file):
+            write_whole(self._file, content)
+
+
+def annotate(case: Case) -> None:
+    """Say a failure as GitHub Actions reads it."""
+    if case.status in (FAILED, ERROR):
+        place = readable(_escaped(case.name)).replace(":", "%3A").replace(",", "%2C")
+        say_line(f"::error file={place},title=imsim::{_escaped(readable(case.message))}")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _plain(text: str) -> str:
+    """Return text that XML 1.0 can hold."""
+    return "".join(c if c >= " " and c not in "\ufffe\uffff" else " " for c in readable(text))
 
 
 def _is_one_file(pair: FilePair) -> bool:
@@ -45,55 +178,6 @@ class _Statistics:
             self.high, self.highest = score, name
 
 
-class Summary:
-    """Takes the results one by one and holds what the whole run comes to.
-
-    Parameters
-    ----------
-    metrics : iterable of str
-        The metrics that are run.
-    """
-
-    def __init__(self, metrics: Iterable[str]) -> None:
-        self.pairs = 0
-        self._statistics = {name: _Statistics() for name in metrics}
-        self._skipped: dict[tuple[str, str], int] = {}
-        """Metrics and the reason for skipping them, and of how many pairs."""
-
-    def add(self, result: Result) -> None:
-        """Take a result."""
-        self.pairs += 1
-        for name, score in result.scores.items():
-            self._statistics[name].add(score, result.name)
-        for skip in by_reason(result.skipped):
-            self._skipped[skip] = self._skipped.get(skip, 0) + 1
-
-    def table(self, width: int) -> str:
-        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
-        rows = [["metric", "mean", "min", "max", "unit"]]
-        worsts = [("worst", "")]
-        for name, found in self._statistics.items():
-            if not found.count and not found.missing:
-                continue
-            facts = measure(name)
-            mean = found.total / found.count if found.count else math.nan
-            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
-            worst = found.lowest if facts.higher_is_better else found.highest
-            end = f"  ({found.missing} NaN)" if found.missing else ""
-            if low == high and found.count > 1:
-                worst, end = "", f"all are equal{end}"
-            rows.append([name, *map(number, (mean, low, high)), facts.unit])
-            worsts.append((worst, end))
-        room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
-        for row, (worst, end) in zip(rows, worsts, strict=True):
-            row.append(shortened(worst, max(room - len(end), 9)) + end)
-        lines = [table(rows, "lrrr")]
-        for (names, reason), count in self._skipped.items():
-            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
-            lines.append(f"skipped{share}: {names}: {reason}")
-        return "\n".join(lines)
-
-
 def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return each reason once, after the metrics that were skipped for it."""
     names: dict[str, list[str]] = {}
@@ -112,30 +196,28 @@ def lacking(result: Result, required: Container[str]) -> list[str]:
 class Outcome:
     """Takes the results one by one, says what is wrong with them, and counts."""
 
-    def __init__(
-        self,
-        metrics: list[str],
-        limits: dict[str, float],
-        required: set[str],
-        listeners: Sequence[Listener] = (),
-    ) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = listeners
-        self.summary = Summary(metrics)
-        self.limits, self.required = limits, required
+        self.pairs = 0
+        self._statistics = {name: _Statistics() for name in settings.metrics}
+        self._skipped: dict[tuple[str, str], int] = {}
+        """Metrics and the reason for skipping them, and of how many pairs."""
+        self.limits, self.required = settings.limits, settings.required
         self.notes, self.skips = Notes(), Tally()
         self.failures: list[Failure] = []
         self.mismatched: list[Failure] = []
         """The pairs of different sizes."""
         self.unmatched: list[Failure] = []
-        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in limits.items()}
+        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in self.limits.items()}
         """How many pairs each rule has passed and failed."""
         self.beyond = 0
         self.shown = 0
         """Pairs of different sizes that a report shows, which are no failures without limits."""
         self._said: set[tuple[str, str]] = set()
 
-    def start(self, found: Pairing, shared: list[Shared]) -> None:
+    def start(self, jobs: Jobs) -> None:
         """Say what is wrong with the choice of files."""
+        found = jobs.found
         for failure in found.unmatched:
             say(f"note: {failure.message}")
             status = FAILED if self.limits else SKIPPED
@@ -164,7 +246,7 @@ class Outcome:
         own = [] if found.reference else [pair.test for pair in found.pairs if _is_one_file(pair)]
         if own:
             say(f"note: images compared with themselves, each one file: {len(own)}, e.g. {own[0]}")
-        for file in shared:
+        for file in filter(None, (jobs.reference, jobs.mask, jobs.labels)):
             for note in file.notes:
                 self._said.add((file.file.path, note))
                 say(f"note: {file.file.path}: {note}")
@@ -186,7 +268,11 @@ class Outcome:
 
     def add(self, result: Result) -> None:
         """Take a result."""
-        self.summary.add(result)
+        self.pairs += 1
+        for name, score in result.scores.items():
+            self._statistics[name].add(score, result.name)
+        for skip in by_reason(result.skipped):
+            self._skipped[skip] = self._skipped.get(skip, 0) + 1
         for name, note in result.notes:
             if (name, note) not in self._said:
                 self.notes.add(note, name)
@@ -205,8 +291,33 @@ class Outcome:
             say(f"fails: {result.title}: {', '.join(failed)}")
         missing = lacking(result, self.required)
         status = ERROR if missing else FAILED if failed else PASSED
-        said = scores_said(result.scores.items())
+        said = ", ".join(f"{name} {number(score)}" for name, score in result.scores.items())
         self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
+
+    def table(self, width: int) -> str:
+        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
+        rows = [["metric", "mean", "min", "max", "unit"]]
+        worsts = [("worst", "")]
+        for name, found in self._statistics.items():
+            if not found.count and not found.missing:
+                continue
+            facts = measure(name)
+            mean = found.total / found.count if found.count else math.nan
+            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
+            worst = found.lowest if facts.higher_is_better else found.highest
+            end = f"  ({found.missing} NaN)" if found.missing else ""
+            if low == high and found.count > 1:
+                worst, end = "", f"all are equal{end}"
+            rows.append([name, *map(number, (mean, low, high)), facts.unit])
+            worsts.append((worst, end))
+        room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
+        for row, (worst, end) in zip(rows, worsts, strict=True):
+            row.append(shortened(worst, max(room - len(end), 9)) + end)
+        lines = [table(rows, "lrrr")]
+        for (names, reason), count in self._skipped.items():
+            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
+            lines.append(f"skipped{share}: {names}: {reason}")
+        return "\n".join(lines)
 
     def end(self) -> int:
         """Say how often things went wrong, and return the exit status."""
@@ -218,11 +329,11 @@ class Outcome:
         mismatched = len(self.mismatched)
         if not self.limits:
             failures, mismatched = failures + mismatched, 0
-        total = self.summary.pairs + self.shown + failures + mismatched
+        total = self.pairs + self.shown + failures + mismatched
         if failures and total > 1:
             say(f"error: {failures} of {total} could not be scored; they are named above")
         if self.beyond and total > 1:
-            say(f"{self.beyond} of {self.summary.pairs} pairs fail")
+            say(f"{self.beyond} of {self.pairs} pairs fail")
         if mismatched:
             pairs = "1 pair has" if mismatched == 1 else f"{mismatched} pairs have"
             say(f"{pairs} different sizes, and fail{'s' if mismatched == 1 else ''}")

@@ -1,65 +1,95 @@
-"""Scores pairs of images, several at a time."""
+"""Scores pairs of images, several at a time, here or by the workers of a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import argparse
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import imsim
-from imsim._images import ImageFileError, Picture
-from imsim.cli.aligning import aligned
-from imsim.cli.counting import UNCOUNTED, count, tolerance_notes
-from imsim.cli.executors import in_order
-from imsim.cli.ignoring import Ignored
-from imsim.cli.jobs import Job
+from imsim._images import ImageFileError, Picture, Reading
+from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, in_order, parts_of
+from imsim.cli.fitting import aligned, fitted
+from imsim.cli.fleet import Fleet, Order, folders_of
+from imsim.cli.jobs import Job, Jobs, contested_stems, left
 from imsim.cli.maps import write_maps
-from imsim.cli.messages import NOTED
-from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
-from imsim.cli.pairing import Failure
-from imsim.cli.places import check_places
+from imsim.cli.measures import Settings
+from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
+from imsim.cli.outputs import NOTED
+from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
     NO_LABEL,
-    Mask,
     SizeError,
+    Spacing,
+    broken_counts,
+    broken_notes,
     comparable,
     labels_of,
-    nan_notes,
     option_notes,
+    placed,
     unknown_notes,
 )
-from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
-from imsim.cli.sizes import fitted
-from imsim.cli.volumes import Spacing, placed
+from imsim.cli.scenes import Scene, alone, on_disk
 from imsim.comparison import compare
-from imsim.differing import COUNTS
+from imsim.differing import COUNTS, counted, places, with_more
 from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
+from imsim.finite import nan_scores, value_ends
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
+from imsim.typing import Array
 from imsim.validation import usual_data_range
 
+UNCOUNTED = "is not counted block by block; raise --memory above the size of an image"
 
-class Settings(NamedTuple):
-    """What is the same for every pair."""
 
-    metrics: list[str]
-    """With the counts among them."""
-    named: bool
-    """Whether the metrics were asked for by name; else all of them run."""
-    data_ranges: DataRanges
-    ignored: Ignored
-    maps: str | None
-    volumes: bool = False
-    spacing: Spacing | None = None
-    """Of volumes, instead of what their files say."""
-    on_disk: OnDisk = OnDisk()
-    on_size_mismatch: str = "fail"
-    tolerance: float = 0.0
-    """Of a pixel that counts as equal."""
-    options: Mapping[str, Mapping[str, Any]] = {}
-    """Of the metrics, by their names."""
-    max_shift: int | None = None
-    """By which a test image is moved at most, along each axis; None: not at all."""
+def tolerance_notes(
+    tolerance: float, reference: Picture, test: Picture, used: Array | None
+) -> list[tuple[str, str]]:
+    """Say whether no two pixels can differ by more than the tolerance, as in another unit."""
+    kind = test.pixels.dtype
+    said = ""
+    if kind.kind != "f" and tolerance >= (most := capacity(kind)):
+        said = f"as wide as {bits_of(kind)}-bit pixels can differ ({most:.0f})"
+    elif kind.kind == "f" and tolerance:
+        inside = used if used is None else used[..., None]
+        low, high = value_ends(reference.samples, test.samples, inside)
+        if 0 < high - low <= tolerance:
+            said = f"as wide as all pixels, which are {low:.6g} to {high:.6g}"
+    if not said:
+        return []
+    text = f"--tolerance {tolerance:g} is {said}, so that none counts; is it in another unit?"
+    return [(test.path, text)]
+
+
+def count(
+    names: Sequence[str],
+    pair: tuple[Any, Any],
+    options: Mapping[str, Any],
+    tolerance: float,
+    only_one: Array | None,
+) -> tuple[dict[str, float], tuple[tuple[int, ...], ...]]:
+    """Return counts by their names, and the boxes of the largest parts that differ.
+
+    Boxes are of the parts without the rule of anti-aliasing, if any count without it is named.
+    `only_one` is where one image alone has pixels, which always differ.
+    """
+    kept = {name: options[name] for name in ("mask", "channel_axis", "ndim")}
+    rules = {COUNTS[name].anti_aliasing for name in names}
+    found = {
+        rule: imsim.differing_pixels(*pair, **kept, tolerance=tolerance, anti_aliasing=rule)
+        for rule in sorted(rules)
+    }
+    if only_one is not None:
+        more = only_one if options["mask"] is None else only_one & options["mask"]
+        found = {rule: with_more(one, more) for rule, one in found.items()}
+    return counted(found, names), places(next(iter(found.values())))
 
 
 class Result(NamedTuple):
@@ -136,157 +166,99 @@ def _score(job: Job, settings: Settings) -> Result:
         return result._replace(notes=result.notes + more)
 
 
-class _Found(NamedTuple):
-    """What scoring a pair of pictures gave."""
-
-    pair: tuple[Any, Any]
-    """The pixels that were scored, of the test image as it was moved."""
-    options: dict[str, Any]
-    """That they were scored with, of every metric."""
-    scores: dict[str, float]
-    errors: Mapping[str, ImsimError]
-    notes: list[tuple[str, str]]
-    test: Picture
-    regions: Regions | None = None
-    shift: tuple[float, float] | None = None
-
-
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
-    first, second, mask, labels = job.read()
-    fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
-    first, second, mask, labels = fit[:4]
+    files, fitting, own = fitted(job.read(), settings.on_size_mismatch, settings.data_ranges)
+    first, second, mask, labels = files
     reference, test = comparable(first, second)
-    others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
-    place = placed(reference, test, others, settings.spacing)
-    place.notes.extend(
-        check_places(reference, test, others, ignore=settings.on_disk.ignore_georeference)
+    others = [*([mask] if mask else []), *([labels] if labels else [])]
+    notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
+    spacing, said = placed(
+        reference, test, others, settings.spacing, ignore=settings.ignore_georeference
     )
+    notes += [*said, *fitting]
     data_range = settings.data_ranges.of(test)
     options: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
         "ndim": reference.ndim,
-        "spacing": place.spacing,
+        "spacing": spacing,
     }
     metrics = [name for name in settings.metrics if name in METRICS]
     counts = [name for name in settings.metrics if name in COUNTS]
+    pair: tuple[Any, Any]
+    errors: Mapping[str, ImsimError]
+    regions: Regions | None = None
+    shift: tuple[float, float] | None = None
+    scores: dict[str, float] = {}
     if on_disk(first, second, mask):
         if settings.max_shift is not None:
             raise ImageFileError(
                 f"{test.path}: is read block by block, and not moved",
                 "leave out --align, or raise --memory above the size of an image",
             )
-        stack.enter_context(alone(settings.on_disk.workers))
+        stack.enter_context(alone(settings.workers))
         scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
-        found = _of_scene(scene, (reference, test), metrics, counts, options, settings)
+        options |= {"mask": scene.mask, "memory": settings.memory}
+        pair = scene.a, scene.b
+        found = compare(*pair, metrics, **options, options=settings.options)
+        scores, errors = _floats(found), dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
+        notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
-        found = _in_memory((reference, test), used, mask, labels, metrics, options, settings)
-        found.notes[:0] = said
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, own)
+        notes += said
+        if settings.max_shift is not None:
+            test, used, shift, moved = aligned(reference, test, used, settings.max_shift)
+            notes.append(moved)
+        pair = reference.pixels, test.pixels
+        notes += option_notes(reference, test, mask, used, data_range)
+        if labels is None:
+            options["mask"] = used
+            found = compare(*pair, metrics, **options, options=settings.options)
+            scores, errors = _floats(found), found.errors
+            # There are none where nothing is left, of which `option_notes` tells.
+            if names := nan_scores(found, used):
+                broken = broken_counts(reference, test, used)
+                notes += broken_notes(names, reference, test, mask, used is not None, broken)
+        else:
+            numbers, gone = labels_of(labels, reference, used)
+            regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
+            errors = regions.errors
+            if not len(regions.labels):
+                notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
+                scores, regions = dict.fromkeys(regions.scores, float("nan")), None
     boxes: tuple[tuple[int, ...], ...] = ()
-    if labels is None and counts and not found.errors.keys() & COUNTS.keys():
-        used = found.options["mask"]
-        found.notes.extend(tolerance_notes(settings.tolerance, reference, found.test, used))
-        more, boxes = count(counts, found.pair, found.options, settings.tolerance, fit.only_one)
-        found.scores.update(more)
-        found.notes.extend(unknown_notes(counts, reference, found.test, used))
+    if labels is None and counts and not errors.keys() & COUNTS.keys():
+        notes += tolerance_notes(settings.tolerance, reference, test, used)
+        only_one = None if own is None else np.logical_xor(*own)
+        more, boxes = count(counts, pair, options, settings.tolerance, only_one)
+        scores |= more
+        notes += unknown_notes(counts, reference, test, used)
     if settings.maps is not None:
-        found.notes.extend(_map_notes(job, reference, found, metrics, settings))
-    notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
-    notes += [*place.notes, *fit.notes, *found.notes]
+        # That some have none without channels is worth a note only to those who asked for them.
+        grey = reference.channel_axis is None
+        for name, why in write_maps(settings, job.stem, pair, reference, metrics, options):
+            if settings.named or not (grey and METRICS[name].map_needs_channels):
+                notes.append((job.test, f"no map of {name}: {why}"))
     return Result(
         job.reference,
         job.test,
         job.name,
-        found.scores,
-        _reasons(found.errors, settings, found.test, place.spacing),
-        str(found.test),
+        scores,
+        _reasons(errors, settings, test, spacing),
+        str(test),
         tuple(dict.fromkeys(notes)),
-        place.spacing,
-        found.regions,
-        mask.picture.path if mask else None,
-        data_range or usual_data_range([found.test.pixels.dtype]),
-        found.shift,
+        spacing,
+        regions,
+        mask.path if mask else None,
+        data_range or usual_data_range([test.pixels.dtype]),
+        shift,
         boxes,
     )
 
 
-def _of_scene(
-    scene: Scene,
-    pictures: tuple[Picture, Picture],
-    metrics: list[str],
-    counts: list[str],
-    options: dict[str, Any],
-    settings: Settings,
-) -> _Found:
-    """Score two images that are read block by block, in which nothing is counted."""
-    pair = scene.a, scene.b
-    options = options | {"mask": scene.mask, "memory": settings.on_disk.memory}
-    found = compare(*pair, metrics, **options, options=settings.options)
-    errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
-    notes = scene.notes(*pictures, found)
-    return _Found(pair, options, _floats(found), errors, notes, pictures[1])
-
-
-def _in_memory(
-    pictures: tuple[Picture, Picture],
-    used: Any,
-    mask: Mask | None,
-    labels: Picture | None,
-    metrics: list[str],
-    options: dict[str, Any],
-    settings: Settings,
-) -> _Found:
-    """Score two images, or their regions; `used` are the pixels that the options leave."""
-    (reference, test), notes = pictures, []
-    shift: tuple[float, float] | None = None
-    if settings.max_shift is not None:
-        moved = aligned(reference, test, used, settings.max_shift)
-        used, shift = moved.used, moved.shift
-        test = test._replace(pixels=moved.pixels)
-        notes.append(moved.note)
-    pair = reference.pixels, test.pixels
-    notes += option_notes(reference, test, mask, used, options["data_range"])
-    if labels is None:
-        options = options | {"mask": used}
-        scores = compare(*pair, metrics, **options, options=settings.options)
-        notes += nan_notes(scores, reference, test, mask, used)
-        return _Found(pair, options, _floats(scores), scores.errors, notes, test, shift=shift)
-    numbers, gone = labels_of(labels, reference, used)
-    regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
-    if len(regions.labels):
-        return _Found(pair, options, {}, regions.errors, notes, test, regions, shift)
-    notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
-    nothing = dict.fromkeys(regions.scores, float("nan"))
-    return _Found(pair, options, nothing, regions.errors, notes, test, shift=shift)
-
-
 def _floats(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(score) for name, score in scores.items()}
-
-
-def _map_notes(
-    job: Job, reference: Picture, found: _Found, metrics: list[str], settings: Settings
-) -> Iterator[tuple[str, str]]:
-    """Write the maps, and say which metrics have none, and why."""
-    form, scale = settings.on_disk.map_format, settings.on_disk.map_scale
-    missing = write_maps(
-        str(settings.maps),
-        job.stem,
-        found.pair,
-        reference,
-        metrics,
-        found.options,
-        form,
-        settings.options,
-        scale,
-    )
-    # That some have none without channels is worth a note only to those who asked for them.
-    grey = reference.channel_axis is None
-    for name, why in missing.items():
-        if settings.named or not (grey and METRICS[name].map_needs_channels):
-            yield job.test, f"no map of {name}: {why}"
 
 
 def _reasons(
@@ -302,3 +274,65 @@ def _reasons(
         elif spacing and name in METRICS and METRICS[name].takes_spacing:
             reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
     return reasons
+
+
+class Run(NamedTuple):
+    """What a worker needs to know beside the pairs."""
+
+    reference: str | None
+    mask: str | None
+    labels: str | None
+    """The files that every pair has."""
+    reading: Reading
+    settings: Settings
+    contested: Mapping[str, str]
+
+
+def scored_afar(
+    arguments: argparse.Namespace,
+    jobs: Jobs,
+    settings: Settings,
+    done: set[tuple[str, str]],
+    bar: Any,
+) -> Iterator[Result | Failure]:
+    """Score the pairs that are not done on a cluster, and yield the results as they come."""
+    found, reading = jobs.found, jobs.reading
+    maps = settings.maps and os.path.abspath(settings.maps)
+    run = Run(
+        found.reference,
+        found.mask,
+        arguments.labels,
+        replace(reading, folder=os.getcwd()),
+        settings._replace(maps=maps),
+        contested_stems(found.pairs, reading) if maps else {},
+    )
+    parts = list(parts_of(((pair, pair.reference, pair.test) for pair in found.pairs), done))
+    bar.update(len(found.pairs) - len(parts))
+    if not parts:
+        return
+    folders = folders_of([*found.inputs, *(path for path in (maps, arguments.labels) if path)])
+    order = Order(_opening, score_parts, run, secrets.token_hex(8), folders, arguments.workers)
+    with Fleet(arguments.scheduler, order) as fleet:
+        for answer in as_they_come(fleet, parts, _lost):
+            bar.total += sum(part.images for part in answer.rests)
+            bar.update(answer.done)
+            yield from answer.results
+
+
+def _lost(part: Part) -> Failure:
+    pair: FilePair = part.subject
+    test = part.name(pair.test)
+    return Failure(f"{test}: {LOST}", pair.reference, test)
+
+
+def _opening(run: Run) -> Jobs:
+    """Open the files that all pairs of a run share, on a worker."""
+    return Jobs(Pairing(run.reference, run.mask), run.reading, run.labels)
+
+
+def score_parts(jobs: Jobs, run: Run, parts: list[Part], threads: int) -> Answer:
+    """Score pairs, on a worker."""
+    opened = Opened()
+    images = (jobs.of(part.subject, opened.choice(part)) for part in parts)
+    work = left(chain.from_iterable(images), set(), run.contested, lambda: None)
+    return opened.answer(list(scored(work, run.settings, threads)))

@@ -1,16 +1,176 @@
-"""Which file is compared with which: one reference with many, or folders by name."""
+"""What lies in folders of images, and which file is compared with which."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from imsim._images import (
+    EXTENSIONS,
+    VOLUME_EXTENSIONS,
     ImageFileError,
+    is_series,
     is_zarr,
 )
-from imsim.cli.folders import NO_IMAGE, NO_VOLUME, Folder, is_folder, stem_of
+
+NO_IMAGE = f"holds no image; these endings are looked for: {' '.join(EXTENSIONS)}"
+NO_VOLUME = (
+    "holds no volume; looked for are folders of DICOM files and the endings "
+    f"{' '.join(VOLUME_EXTENSIONS)}"
+)
+Identity = tuple[int, int]
+"""Device and inode: the same for all names of a folder."""
+_Below = tuple[str, str, frozenset[Identity]]
+"""A folder, its path below that of the run, and the folders it lies in."""
+
+
+def is_folder(path: str, volumes: bool) -> bool:
+    """Tell whether a path is a folder of images; one of Zarr is one, of DICOM files a volume."""
+    return os.path.isdir(path) and not (is_zarr(path) or (volumes and is_series(path)))
+
+
+class Folder:
+    """The images below a folder, sorted by their paths; hidden files and folders do not count.
+
+    Links to files and folders are followed, but for those that lead back to a folder that they lie
+    in. `left_aside` gets the paths of the files that are no images by their endings. With
+    `volumes`, a folder of DICOM files is one.
+    """
+
+    def __init__(self, root: str, left_aside: list[str], *, volumes: bool = False) -> None:
+        self.root = root
+        self._volumes = volumes
+        self._endings = VOLUME_EXTENSIONS if volumes else EXTENSIONS
+        self.names: list[str] = []
+        self.linked: list[str] = []
+        """The links to folders that were followed."""
+        self.odd: list[str] = []
+        """Pipes and devices that are called like images: reading one might never end."""
+        self.unread: list[tuple[str, str]] = []
+        """Each sub-folder that cannot be read, and why."""
+        self._left_aside = left_aside
+        try:
+            self._walk()
+        except OSError as error:
+            raise ImageFileError(f"cannot be read: {error.strerror}", image=root) from error
+        self.names.sort(key=lambda name: name.split(os.sep))
+        self._by: list[dict[str, list[str]]] = [{} for _ in _WAYS]
+        for name in self.names:
+            for way, names in zip(_WAYS, self._by, strict=True):
+                names.setdefault(way(name), []).append(name)
+
+    def _walk(self) -> None:
+        """Take the files of all folders, which may lie deeper in each other than calls may."""
+        walking = [(self.root, self._taken(self.root, "", frozenset()))]
+        while walking:
+            place, below = walking[-1]
+            try:
+                found = next(below, None)
+            except OSError as error:
+                if len(walking) == 1:
+                    raise
+                self.unread.append((place, f"cannot be read: {error.strerror}"))
+                found = None
+            if found is None:
+                walking.pop()
+            else:
+                walking.append((found[0], self._taken(*found)))
+
+    def _taken(self, place: str, inside: str, above: frozenset[Identity]) -> Iterator[_Below]:
+        """Take the files of a folder, and yield its folders."""
+        above |= {_identity(place)}
+        for entry in sorted(_entries(place), key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            name = os.path.join(inside, entry.name)
+            if os.path.isdir(entry.path):
+                if self._is_entered(entry, name, above):
+                    yield entry.path, name, above
+            elif not entry.name.lower().endswith(self._endings):
+                if os.path.exists(entry.path):
+                    self._left_aside.append(entry.path)
+                else:  # it may have been one to a folder of images
+                    self.unread.append((entry.path, "is a link that leads nowhere"))
+            elif os.path.isfile(entry.path) or not os.path.exists(entry.path):
+                self.names.append(name)  # a link to nothing is an image that cannot be read
+            else:
+                self.odd.append(entry.path)
+
+    def _is_entered(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> bool:
+        """Tell whether a folder is one of images, and no image itself, which is taken."""
+        try:
+            if is_zarr(entry.path) or (self._volumes and is_series(entry.path)):
+                self.names.append(name)
+                return False
+            if _identity(entry.path) in above:
+                return False  # all that lies there is taken already, or will be
+            if entry.is_symlink():
+                self.linked.append(entry.path)
+        except OSError as error:
+            self.unread.append((entry.path, f"cannot be read: {error.strerror}"))
+            return False
+        return True
+
+    def path(self, name: str) -> str:
+        """Return the whole path of a file."""
+        return os.path.join(self.root, name)
+
+    def partners(self, name: str) -> list[str]:
+        """Return the files of this name, or else those that have it but for the ending.
+
+        Of each kind, names of the same characters go before those that only look the same.
+        """
+        found = (names.get(way(name)) for way, names in zip(_WAYS, self._by, strict=True))
+        return next((names for names in found if names), [])
+
+    def in_another_case(self, name: str) -> list[str]:
+        """Return the files of this name, but for the ending and for small and capital letters."""
+        return self._in_any_case.get(_without_case(name), [])
+
+    @cached_property
+    def _in_any_case(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(_without_case(name), []).append(name)
+        return found
+
+
+def composed(name: str) -> str:
+    """Write accents in one of the two ways of Unicode; systems differ in which they use."""
+    return unicodedata.normalize("NFC", name)
+
+
+def stem_of(name: str) -> str:
+    """Take off a known ending: the name of a folder of DICOM files may have points."""
+    known = (*EXTENSIONS, *VOLUME_EXTENSIONS, ".zarr")
+    endings = (e for e in known if name.lower().endswith(e))
+    return name[: len(name) - len(next(endings, ""))]
+
+
+def _without_case(name: str) -> str:
+    return stem_of(composed(name)).casefold()
+
+
+_WAYS: tuple[Callable[[str], str], ...] = (
+    str,
+    composed,
+    stem_of,
+    lambda name: stem_of(composed(name)),
+)
+
+
+def _entries(place: str) -> list[os.DirEntry[str]]:
+    with os.scandir(place) as entries:
+        return list(entries)
+
+
+def _identity(path: str) -> Identity:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 class FilePair(NamedTuple):
@@ -40,33 +200,34 @@ class Failure(NamedTuple):
     """Of a pair of different sizes, which."""
 
 
-class Pairing(NamedTuple):
+@dataclass
+class Pairing:
     """The result of matching."""
 
-    pairs: list[FilePair]
-    reference: str | None
+    reference: str | None = None
     """The file that is the reference of every pair, if there is one."""
-    mask: str | None
+    mask: str | None = None
     """The file that is the mask of every pair, if there is one."""
-    tests: list[str]
+    tests: list[str] = field(default_factory=list)
     """The test files that were named themselves."""
-    folders: bool
+    folders: bool = False
     """Whether any folder was named."""
-    unmatched: list[Failure]
-    """The files that have no partner."""
-    failed: list[Failure]
-    """The pairs whose files are not certain, or missing, and folders that cannot be read."""
-    left_aside: list[str]
-    """Files in the folders that are not read, by their endings."""
-    odd: list[str]
-    """Pipes and devices in the folders that are called like images."""
-    inputs: list[str]
+    inputs: list[str] = field(default_factory=list)
     """All that is read: what was named, and the linked folders in the folders."""
-    unmasked: Sequence[str] = ()
+    pairs: list[FilePair] = field(default_factory=list)
+    unmatched: list[Failure] = field(default_factory=list)
+    """The files that have no partner."""
+    failed: list[Failure] = field(default_factory=list)
+    """The pairs whose files are not certain, or missing, and folders that cannot be read."""
+    left_aside: list[str] = field(default_factory=list)
+    """Files in the folders that are not read, by their endings."""
+    odd: list[str] = field(default_factory=list)
+    """Pipes and devices in the folders that are called like images."""
+    unmasked: list[str] = field(default_factory=list)
     """The test files without a mask of their own, where some may have none."""
     pairless: str = ""
     """Why there is no pair, if there is none and no failure says it."""
-    idle_masks: Sequence[str] = ()
+    idle_masks: list[str] = field(default_factory=list)
     """The masks that are of none of the images."""
 
 
@@ -81,138 +242,80 @@ def pair_files(
 ) -> Pairing:
     """Match files with their reference and their mask.
 
-    In two folders, those files belong together that have the same path below the folder, or
-    else the same path but for the ending. A name that fits several files ends in `failed`.
+    In two folders, those files belong together that have the same path below the folder, or else
+    the same path but for the ending. A name that fits several files ends in `failed`. Pairs are in
+    the order of `tests`, those of a folder by name.
 
-    Parameters
-    ----------
-    reference : str
-        A file, which is that of every test, or a folder.
-    tests : sequence of str
-        Files or folders.
-    mask : str, optional
-        A file, which is that of every pair, or a folder.
-    volumes : bool
-        Whether files hold volumes, as a folder of DICOM files does.
-    masks_may_miss : bool
-        Whether images without a mask in a folder of masks have none; else they fail.
-    pairs_may_miss : bool
-        Whether files without any pair are a result, whose attribute `pairless` says why.
-
-    Returns
-    -------
-    Pairing
-        Pairs in the order of `tests`, those of a folder by name.
-
-    Raises
-    ------
-    ImageFileError
-        If there is nothing to compare, or a folder is to be compared with a file.
+    Where masks may miss, images without one in a folder of masks have none; else they fail. Where
+    pairs may miss, files without any pair are a result, whose attribute `pairless` says why; else
+    it is an error, as is a file that is to be compared with a folder.
     """
     found = Pairing(
-        pairs=[],
-        reference=None if is_folder(reference, volumes) else reference,
-        mask=None if mask is None or is_folder(mask, volumes) else mask,
-        tests=[test for test in tests if not is_folder(test, volumes)],
-        folders=any(is_folder(path, volumes) for path in [reference, *tests]),
-        unmatched=[],
-        failed=[],
-        left_aside=[],
-        odd=[],
-        inputs=[reference, *tests, *([mask] if mask else [])],
+        None if is_folder(reference, volumes) else reference,
+        None if mask is None or is_folder(mask, volumes) else mask,
+        [test for test in tests if not is_folder(test, volumes)],
+        any(is_folder(path, volumes) for path in [reference, *tests]),
+        [reference, *tests, *([mask] if mask else [])],
     )
     references = None if found.reference else _folder(reference, found, volumes)
     masks = None if mask is None or found.mask else _folder(mask, found, volumes)
     if references and found.tests:
         raise _no_folder(found.tests[0], reference, volumes)
-    matching = _Matching(found, (reference, references), (mask, masks), masks_may_miss)
+    used: set[str] = set()
+    masking: set[str] = set()
+
+    def match(name: str, path: str, shown: str) -> None:
+        """Note the pair of a test file, or why there is none."""
+        partners = references.partners(name) if references else [reference]
+        used.update(partners)
+        if not partners:
+            alone = _alone(path, name, reference, references)
+            found.unmatched.append(Failure(alone, None, path))
+            return
+        own_masks = masks.partners(name) if masks else [mask]
+        masking.update(map(str, own_masks))
+        partner = references.path(partners[0]) if references else reference
+        why = "" if own_masks or masks_may_miss else f"has no mask in {mask}"
+        if len(partners) > 1:
+            why = _several("partner", partners, reference)
+        elif len(own_masks) > 1:
+            why = _several("mask", own_masks, mask)
+        if why:
+            one = partner if len(partners) == 1 else None
+            found.failed.append(Failure(f"{path}: {why}", one, path))
+            return
+        own_mask = mask
+        if masks:
+            own_mask = masks.path(str(own_masks[0])) if own_masks else None
+            found.unmasked += [] if own_masks else [path]
+        stem = stem_of(name)
+        if stem == name and not os.path.isdir(path):
+            stem = os.path.splitext(name)[0]
+        found.pairs.append(FilePair(partner, path, own_mask, shown, stem))
+
+    nothing = NO_VOLUME if volumes else NO_IMAGE
     empty: list[Failure] = []
     for test in tests:
         folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
-            empty.append(Failure(f"{test}: {NO_VOLUME if volumes else NO_IMAGE}", None, test))
+            empty.append(Failure(f"{test}: {nothing}", None, test))
         for name in folder.names if folder else [os.path.basename(os.path.normpath(test))]:
             path = folder.path(name) if folder else test
-            matching.match(name, path, name if folder and len(tests) == 1 else path)
-        matching.end_of(test, folder)
+            match(name, path, name if folder and len(tests) == 1 else path)
+        for name in references.names if references else ():
+            if references and name not in used:
+                path = references.path(name)
+                found.unmatched.append(Failure(_alone(path, name, test, folder), path))
+        used.clear()
     if not (found.pairs or found.failed):
-        nothing = NO_VOLUME if volumes else NO_IMAGE
         why = _nothing(reference, references, tests, found, nothing)
         if not (pairs_may_miss and found.unmatched):
             raise ImageFileError(why)
-        found = found._replace(pairless="" if empty else why)
+        found.pairless = "" if empty else why
     found.failed.extend(empty)
-    return found._replace(unmasked=matching.unmasked, idle_masks=matching.idle_masks())
-
-
-class _Matching:
-    """Matches the files of a run, one by one, with their references and masks.
-
-    Each of these two is the path that was named, and the folder there if it is one.
-    """
-
-    def __init__(
-        self,
-        found: Pairing,
-        reference: tuple[str, Folder | None],
-        mask: tuple[str | None, Folder | None],
-        masks_may_miss: bool,
-    ) -> None:
-        self._found = found
-        self._reference, self._references = reference
-        self._mask, self._masks = mask
-        self._masks_may_miss = masks_may_miss
-        self._used: set[str] = set()
-        self._masking: set[str] = set()
-        self.unmasked: list[str] = []
-
-    def match(self, name: str, path: str, shown: str) -> None:
-        """Note the pair of a test file, or why there is none."""
-        folder, masks = self._references, self._masks
-        partners = folder.partners(name) if folder else [self._reference]
-        self._used.update(partners)
-        if not partners:
-            alone = _alone(path, name, self._reference, folder)
-            self._found.unmatched.append(Failure(alone, None, path))
-            return
-        own_masks = masks.partners(name) if masks else [self._mask]
-        self._masking.update(map(str, own_masks))
-        partner = folder.path(partners[0]) if folder else self._reference
-        if why := self._uncertain(partners, own_masks):
-            one = partner if len(partners) == 1 else None
-            self._found.failed.append(Failure(f"{path}: {why}", one, path))
-            return
-        mask = self._mask
-        if masks:
-            mask = masks.path(str(own_masks[0])) if own_masks else None
-            self.unmasked += [] if own_masks else [path]
-        stem = stem_of(name)
-        if stem == name and not os.path.isdir(path):
-            stem = os.path.splitext(name)[0]
-        self._found.pairs.append(FilePair(partner, path, mask, shown, stem))
-
-    def _uncertain(self, partners: Sequence[str], masks: Sequence[str | None]) -> str:
-        """Say why it is not certain what belongs to a file."""
-        if len(partners) > 1:
-            return _several("partner", partners, self._reference)
-        if len(masks) > 1:
-            return _several("mask", masks, self._mask)
-        return "" if masks or self._masks_may_miss else f"has no mask in {self._mask}"
-
-    def end_of(self, test: str, folder: Folder | None) -> None:
-        """Note the references that no file of a test folder belonged to."""
-        if self._references:
-            for name in self._references.names:
-                if name not in self._used:
-                    path = self._references.path(name)
-                    alone = _alone(path, name, test, folder)
-                    self._found.unmatched.append(Failure(alone, path))
-        self._used = set()
-
-    def idle_masks(self) -> list[str]:
-        """Return the masks that are of none of the files."""
-        masks = self._masks
-        return [masks.path(n) for n in masks.names if n not in self._masking] if masks else []
+    if masks:
+        found.idle_masks = [masks.path(n) for n in masks.names if n not in masking]
+    return found
 
 
 def _no_folder(file: str, reference: str, volumes: bool) -> ImageFileError:

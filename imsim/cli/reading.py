@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+import argparse
+import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from imsim._images import (
-    Array,
-    ImageFileError,
-    Picture,
-    as_mask,
-    grids,
-    sized,
-    widened,
-    without_index,
+from imsim._images import Array, ImageFileError, Picture, as_mask, sized, widened, without_index
+from imsim._images.metadata import (
+    Space,
+    difference,
+    grid_difference,
+    profile_difference,
+    same_spacing,
+    shift,
+    turned_axes,
 )
 from imsim._images.pictures import packed
-from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
-from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
+from imsim.errors import OptionError
+from imsim.finite import broken_pixels, in_another_unit, value_ends
 from imsim.tables import number as written
 
 _UPSIDE = (
@@ -35,47 +37,31 @@ _UNITS = (
 _REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
 
 
-class Mask(NamedTuple):
-    """A mask and where it came from; like its picture, it may stay on the disk."""
-
-    picture: Picture
-    pixels: Any
+Files = tuple[Picture, Picture, Picture | None, Picture | None]
+"""Reference, test, mask and labels of a pair."""
 
 
-def mask_of(picture: Picture) -> Mask:
-    """Return the mask that a picture holds."""
-    on_disk = is_raster(picture.pixels)
-    return Mask(picture, mask_on_disk(picture) if on_disk else as_mask(picture))
+def mask_of(picture: Picture) -> Picture:
+    """Return a picture of the mask that a picture holds; it may stay on the disk."""
+    pixels: Any = mask_on_disk(picture) if is_raster(picture.pixels) else as_mask(picture)
+    return picture._replace(pixels=pixels, valid=None)
 
 
-def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
-    """Refuse a mask of another size than the reference."""
-    _check_size(mask, path, reference, "mask is")
-
-
-def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None:
-    if pixels.shape != reference.sides:
+def check_size(picture: Picture, reference: Picture, said: str) -> None:
+    """Refuse a mask or labels, as it is said, of another size than the reference."""
+    if picture.pixels.shape != reference.sides:
         raise ImageFileError(
-            f"{path}: the {said} {sized(pixels.shape)}, but {reference.path} "
+            f"{picture.path}: the {said} {sized(picture.pixels.shape)}, but {reference.path} "
             f"is {reference}; they must have the same size"
         )
 
 
 def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
-    """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
-
-    The latter are those of which no pixel is left. Of a slice of a stack there may be none at all.
-
-    Raises
-    ------
-    ImageFileError
-        If the picture holds colours, transparency or fractions, is of another size, or is one
-        image without a label.
-    """
+    """Return labels, 0 where a pixel is left out, and those then gone; a slice may have none."""
     pixels = labels.pixels
     if pixels.ndim != len(reference.sides) or labels.transparent:
         raise _no_labels(labels, "transparent in parts" if labels.transparent else str(labels))
-    _check_size(pixels, labels.path, reference, "labels are")
+    check_size(labels, reference, "labels are")
     valid = labels.valid
     numbers = _whole(labels) if pixels.dtype.kind == "f" else pixels
     numbers = numbers.astype(np.uint8) if numbers.dtype.kind == "b" else numbers
@@ -119,13 +105,8 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
     A note tells whether their colour profiles, their units, or the size and place of their pixels
-    differ, which are not applied.
-
-    Raises
-    ------
-    ImageFileError
-        If they still differ in size or type, or their numbers stand for values in another way,
-        instead of a misleading score.
+    differ, which are not applied. If they still differ in size or type, or their numbers stand for
+    values in another way, that is an error instead of a misleading score.
     """
     if reference.packing != test.packing:
         own, other = packed(test.packing), packed(reference.packing)
@@ -135,15 +116,16 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
             "unpack both: save the values as floats",
         )
     reference, test = widened(reference, test)
-    if said := difference(reference.profile, test.profile):
-        test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
-    if said := grids.difference(reference.grid, test.grid):
-        test = test._replace(notes=(*test.notes, f"{said}; they are compared one by one"))
+    notes = []
+    if said := profile_difference(reference.profile, test.profile):
+        notes.append(f"{said}; the pixels are compared as stored")
+    if said := grid_difference(reference.grid, test.grid):
+        notes.append(f"{said}; they are compared one by one")
     if reference.unit and test.unit and reference.unit != test.unit:
-        said = _UNITS.format(test.unit, reference.unit)
-        test = test._replace(notes=(*test.notes, said))
+        notes.append(_UNITS.format(test.unit, reference.unit))
     if reference.from_bottom != test.from_bottom:
-        test = test._replace(notes=(*test.notes, _UPSIDE.format(reference.path)))
+        notes.append(_UPSIDE.format(reference.path))
+    test = test._replace(notes=(*test.notes, *notes))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
@@ -192,14 +174,14 @@ def _turned(*pictures: Picture) -> str:
 def option_notes(
     reference: Picture,
     test: Picture,
-    mask: Mask | None,
+    mask: Picture | None,
     used: Array | None,
     data_range: float | None,
 ) -> list[tuple[str, str]]:
     """Say of which image or mask the data range, the mask or its rows make little sense."""
     said = []
-    if mask and mask.picture.from_bottom != reference.from_bottom:
-        said.append((mask.picture.path, _UPSIDE.format(reference.path)))
+    if mask and mask.from_bottom != reference.from_bottom:
+        said.append((mask.path, _UPSIDE.format(reference.path)))
     in_mask = mask is None or bool(mask.pixels.any())
     if note := emptied(test, mask, in_mask=in_mask, is_used=used is None or bool(used.any())):
         return [*said, note]
@@ -230,33 +212,18 @@ def _span(low: float, high: float) -> str:
     return f"{written(low)} to {written(high)}"
 
 
-def nan_notes(
-    scores: Mapping[str, Any],
-    reference: Picture,
-    test: Picture,
-    mask: Mask | None,
-    used: Array | None,
-) -> list[tuple[str, str]]:
-    """Say which scores are NaN although pixels are left, and of which image that is due to."""
-    names = nan_scores(scores, used)  # none where nothing is left, of which `option_notes` tells
-    if not names:
-        return []
-    counts = _broken_counts(reference, test, used)
-    return broken_notes(names, reference, test, mask, used is not None, counts)
-
-
-def _broken_counts(reference: Picture, test: Picture, used: Array | None) -> list[int]:
+def broken_counts(reference: Picture, test: Picture, used: Array | None) -> list[int]:
     """Count the pixels of each image that are NaN or infinite, where they are used."""
     broken = (broken_pixels(picture.samples) for picture in (reference, test))
     return [int(np.count_nonzero(one if used is None else one & used)) for one in broken]
 
 
 def emptied(
-    test: Picture, mask: Mask | None, *, in_mask: bool, is_used: bool
+    test: Picture, mask: Picture | None, *, in_mask: bool, is_used: bool
 ) -> tuple[str, str] | None:
     """Say which file it is if the mask, or all that is left out, leaves no pixel."""
     if mask and not in_mask:
-        return mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN"
+        return mask.path, "this mask leaves out every pixel, so that the scores are NaN"
     if not is_used:
         return test.path, "every pixel is left out, so that the scores are NaN"
     return None
@@ -267,7 +234,7 @@ def unknown_notes(
 ) -> list[tuple[str, str]]:
     """Say how many pixels count as different since they are NaN or infinite."""
     notes = []
-    counts = _broken_counts(reference, test, used)
+    counts = broken_counts(reference, test, used)
     for picture, number in zip((reference, test), counts, strict=True):
         if number:
             said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
@@ -279,16 +246,128 @@ def broken_notes(
     names: Iterable[str],
     reference: Picture,
     test: Picture,
-    mask: Mask | None,
+    mask: Picture | None,
     is_masked: bool,
     counts: Iterable[int],
 ) -> list[tuple[str, str]]:
     """Say which scores are NaN, and how many pixels of both images are NaN or infinite."""
     where = "over the pixels that are left" if is_masked else "over all pixels"
-    where = f"with the mask {mask.picture.path}" if mask else where
+    where = f"with the mask {mask.path}" if mask else where
     notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
     for picture, count in zip((reference, test), counts, strict=True):
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
             notes.append((picture.path, f"{said}; {_REMEDY}"))
     return notes
+
+
+Spacing = tuple[float, float, float]
+VOLUMES_HELP = """\
+Volumes: with --volume a stack is one volume, scored as a whole: a row for it
+and not for each image. NIfTI (.nii, .nii.gz) and DICOM (a folder of slices, or
+a file of frames) need `pip install 'imsim[medical]'`; their spacing counts in
+millimetres, their slopes and intercepts are applied. Two volumes that lie
+otherwise, or have another spacing, are refused: nothing is turned or resampled.
+A mask is a volume too. Metrics that are not defined for volumes are skipped.
+Rows then have the "spacing" that ssim, zncc and imed measured in, if any.
+"""
+
+
+def add_volumes(parser: argparse.ArgumentParser) -> None:
+    """Add the options on volumes."""
+    add = parser.add_argument
+    add(
+        "--volume",
+        action="store_true",
+        help="take each stack, NIfTI file or folder of DICOM slices as one volume",
+    )
+    add(
+        "--spacing",
+        metavar="dz,dy,dx",
+        type=_spacing,
+        help="distance of voxels along depth, height and width, in which the windows of ssim and "
+        "zncc and the sigma of imed are measured; goes before what the files say, and 1,1,1 counts "
+        "in voxels. What the files say of their place is then no error but a note",
+    )
+
+
+def _spacing(text: str) -> Spacing:
+    try:
+        depth, height, width = (float(number) for number in text.split(","))
+        if all(math.isfinite(n) and n > 0 for n in (depth, height, width)):
+            return depth, height, width
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not three positive numbers: depth,height,width")
+
+
+def check_volumes(arguments: argparse.Namespace) -> None:
+    """Refuse a spacing of images."""
+    if arguments.spacing is not None and not arguments.volume:
+        raise OptionError("--spacing: is for volumes; add --volume")
+
+
+def placed(
+    reference: Picture,
+    test: Picture,
+    others: Iterable[Picture],
+    given: Spacing | None,
+    *,
+    ignore: bool,
+) -> tuple[Spacing | None, list[tuple[str, str]]]:
+    """Compare what files tell of their place: of images on the ground, of volumes in a patient.
+
+    If they tell different places, and that is not to be ignored, the scores would be those of
+    different things. Returns the spacing to score two volumes with, None to count in voxels, and
+    notes.
+    """
+    is_volume = reference.ndim == 3
+    option, said = "--spacing compares the voxels", "--spacing is used"
+    if not is_volume:
+        option = "--ignore-georeference compares the pixels"
+        said = "pixels of the same row and column are compared"
+    notes: list[tuple[str, str]] = []
+    for other in (test, *others):
+        if is_volume:
+            problem, remedy = _difference(reference, other)
+        else:
+            problem = difference(reference.place, other.place, reference.sides)
+            remedy = "warp one of them to the grid of the other"
+        if problem and not (given if is_volume else ignore):
+            raise ImageFileError(
+                f"{other.path}: {problem} ({reference.path})",
+                f"{remedy}; {option} as they are stored",
+            )
+        if problem:
+            notes.append((other.path, f"{problem} ({reference.path}); {said}"))
+        distance = shift(reference.space or Space(), other.space or Space())
+        if distance is not None:
+            begins = f"begins {distance:.3g} mm from where {reference.path} does; voxels of the "
+            notes.append((other.path, f"{begins}same index are compared"))
+    if given is not None:
+        return given, notes
+    known = [
+        p for p in (reference, test) if (p.space and p.space.spacing if is_volume else p.place)
+    ]
+    space = known[0].space if is_volume and known else None
+    if len(known) == 1:
+        one, other = known[0], test if known[0] is reference else reference
+        why = f"does not tell its place on the ground, as {one.path} does; {said}"
+        if space is not None:
+            why = f"has no spacing; that of {one.path} is used, {space}"
+        notes.append((other.path, why))
+    return space and space.spacing, notes
+
+
+def _difference(one: Picture, other: Picture) -> tuple[str, str]:
+    """Say how the second volume lies otherwise than the first, and what to do; empty if alike."""
+    first, second = one.space or Space(), other.space or Space()
+    turned = turned_axes(first, second)
+    if turned:
+        return (
+            f"{', '.join(turned)}, as in the reference",
+            "turn one of them to the axes of the other",
+        )
+    if first.spacing and second.spacing and not same_spacing(first, second):
+        return f"its spacing is {second}, not {first} as in the reference", "resample one of them"
+    return "", ""

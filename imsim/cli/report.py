@@ -3,33 +3,304 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
-from collections.abc import Generator
+import re
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from imsim._images import file_of, read_picture
-from imsim.cli.aligning import add_aligning, max_shift_of
-from imsim.cli.folders import is_folder
-from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
-from imsim.cli.jobs import Job
-from imsim.cli.judging import add_judging, judged_by
+import numpy as np
+
+import imsim
+from imsim._images import (
+    ImageFile,
+    Picture,
+    Reading,
+    file_of,
+    read_picture,
+    why_not_read,
+    without_index,
+)
+from imsim._version import __version__
+from imsim.cli.accept import can_replace
+from imsim.cli.executors import in_order
+from imsim.cli.fitting import add_aligning
+from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
+from imsim.cli.jobs import Job, Jobs
 from imsim.cli.maps import add_map_scale
-from imsim.cli.measures import parse_options
-from imsim.cli.messages import write_exactly
-from imsim.cli.options import DataRanges, add_command, add_reading, count, reading_of
-from imsim.cli.outcome import Outcome
-from imsim.cli.outputs import check_output, is_standard_output
-from imsim.cli.pair_scoring import Settings
-from imsim.cli.pairing import Failure
-from imsim.cli.reading import check_mask_size, mask_of
-from imsim.cli.report_folder import hear, report_folder
-from imsim.cli.report_pair import Rules, shown
-from imsim.cli.scenes import OnDisk
-from imsim.cli.volumes import add_volumes, check_volumes
-from imsim.errors import ImsimError, OptionError
-from imsim.pages import readable
-from imsim.whole_files import write_whole, writing_to
+from imsim.cli.measures import Settings, add_judging, settings_of
+from imsim.cli.options import add_command, add_reading, count, reading_of
+from imsim.cli.outcome import Outcome, by_reason
+from imsim.cli.outputs import (
+    check_folder,
+    check_output,
+    is_standard_output,
+    progress,
+    say,
+    write_exactly,
+)
+from imsim.cli.pair_scoring import Result
+from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
+from imsim.cli.reading import add_volumes, check_size, check_volumes, mask_of
+from imsim.cli.report_pair import NOT_SCORED, shown
+from imsim.errors import ImsimError, OptionError, unforeseen
+from imsim.pages import Entry, folder_report, page, readable, tag
+from imsim.pages.folder import Status, Thumbnail, thumbnails
+from imsim.pages.layers import ImagePair
+from imsim.pages.page import GENERATOR
+from imsim.validation import usual_data_range
+from imsim.whole_files import is_part, replacing, write_whole, writing_to
+
+INDEX, PAGES = "index.html", "pairs"
+_NAME = re.compile(r"[0-9a-f]{16}\.html")
+_MARK = str(tag("meta", name="generator", content=GENERATOR)).encode("ascii")
+_HEAD = 4096
+"""Bytes at the beginning of a page, which hold its mark."""
+
+
+class ReportPages:
+    """Writes the pages of a report into a new or empty folder, or one with an index of imsim."""
+
+    def __init__(self, folder: str, inputs: Iterable[str]) -> None:
+        self._folder = folder
+        if os.path.exists(folder):
+            if not os.path.isdir(folder):
+                raise OptionError(
+                    f"{folder}: is a file; the report of two folders is a folder, name a new one"
+                )
+            # Another run may be making its index.
+            holds = [name for name in os.listdir(folder) if not is_part(name)]
+            if holds and not _is_ours(os.path.join(folder, INDEX)):
+                raise OptionError(
+                    f"{folder}: is there, and holds no report; name a new folder, or an empty one"
+                )
+        check_folder(folder, inputs)
+        with writing_to(folder):
+            os.makedirs(folder, exist_ok=True)
+        # Whatever happens, the folder is known as ours, and an old index does not stay.
+        unfinished = "This report is being written, or was interrupted."
+        self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
+        with writing_to(folder):
+            os.makedirs(os.path.join(folder, PAGES), exist_ok=True)
+
+    def write(self, name: str, html: str) -> None:
+        """Write a page, all of it or nothing; its name is relative to the folder."""
+        path = os.path.join(self._folder, name)
+        with writing_to(path), replacing(path) as new:
+            Path(new).write_text(html, encoding="utf-8")
+
+    def tidy(self, kept: Collection[str]) -> None:
+        """Remove the pages of an earlier report that this one has not; nothing else."""
+        place = os.path.join(self._folder, PAGES)
+        for name in os.listdir(place):
+            path = os.path.join(place, name)
+            if f"{PAGES}/{name}" not in kept and _NAME.fullmatch(name) and _is_ours(path):
+                with suppress(OSError):
+                    os.remove(path)
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a file is a page of this program."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
+    try:
+        with open(path, "rb") as file:
+            return _MARK in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+class _Run(NamedTuple):
+    """What is the same for every pair."""
+
+    folders: tuple[str, str]
+    settings: Settings
+    reading: Reading
+
+
+def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generator[str, None, int]:
+    """Write the report and yield where it is; return the exit status, as `imsim compare` does."""
+    if arguments.output == "-":
+        raise OptionError("--output -: the report of two folders is a folder; name one")
+    run = _Run((arguments.reference, arguments.test), settings, reading_of(arguments))
+    found = pair_files(arguments.reference, [arguments.test], arguments.mask, pairs_may_miss=True)
+    outcome = Outcome(settings)
+    pages = ReportPages(arguments.output, found.inputs)
+    for text in settings.ignored.unused(found.pairs):
+        say(f"note: {text}")
+    with Jobs(found, run.reading) as jobs:
+        outcome.start(jobs)
+        entries = [*_without_partner(found, run), *_set_aside(found, run)]
+        with progress(len(found.pairs), "pair") as bar:
+            threads = arguments.workers or imsim.get_workers()
+            work = in_order(
+                jobs.each(bar),
+                lambda item: _done(item, run),
+                threads,
+                singly=settings.volumes,  # many at once would fill the memory
+            )
+            for item, (result, entry, html) in work:
+                if isinstance(item, Job):
+                    item.close()  # the files of a pair whose last image is done
+                entries.append(entry)
+                if entry.page and html:
+                    pages.write(entry.page, html)
+                hear(outcome, result)
+                bar.update(1)
+    facts = _facts(arguments)
+    pages.write(
+        INDEX, folder_report(entries, folders=run.folders, metrics=settings.metrics, facts=facts)
+    )
+    pages.tidy({entry.page for entry in entries if entry.page})
+    status = outcome.end()
+    if found.pairless:
+        say(f"error: {found.pairless}")
+    yield f"Report: {readable(os.path.join(arguments.output, INDEX))}"
+    return 2 if found.pairless else status
+
+
+def hear(outcome: Outcome, result: Result | Failure) -> None:
+    """Take a result; different sizes are shown, so that without limits they are no error."""
+    if isinstance(result, Result):
+        outcome.add(result)
+    elif result.sizes and not outcome.limits:
+        say(f"note: {result.test}: {result.sizes}")
+        outcome.shown += 1
+    else:
+        outcome.fail(result)
+
+
+def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str | None]:
+    """Score a pair and make its page, if it has one; whatever fails, the others have theirs."""
+    if isinstance(item, Failure):
+        return item, _failed(item, run), None
+    found = shown(item, run.settings)
+    if isinstance(found, Failure):
+        return found, _failed(found, run), None
+    name, accept = item.name, without_index(item.name)[0]
+    is_equal = found.status == "equal"
+    address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
+    can = _can_replace(item.reference, item.test)
+    try:
+        html = None if is_equal else found.html(f"../{INDEX}")
+        small = thumbnails(found.pair)
+    except Exception as error:  # whatever it is, the other pairs are shown
+        reason = f"{item.test}: could not be shown: {unforeseen(error)}"
+        failure = Failure(reason, item.reference, item.test)
+        return failure, _failed(failure, run), None
+    skipped = found.result.skipped if isinstance(found.result, Result) else {}
+    optional = {name: why for name, why in skipped.items() if name not in run.settings.required}
+    entry = Entry(
+        name,
+        found.status,
+        found.scores,
+        [*found.reasons, *found.missing],
+        [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
+        small,
+        None if is_equal else address,
+        None if is_equal or not can or run.settings.volumes else accept,
+    )
+    return found.result, entry, html
+
+
+def _failed(failure: Failure, run: _Run) -> Entry:
+    """Say why there is no page, and show of the images what can be read."""
+    path = failure.test or failure.reference
+    name = _inside(path, run) if path else failure.message
+    small, _ = _small(run, reference=failure.reference, test=failure.test)
+    can = "test" in small and failure.reference and _can_replace(failure.reference, failure.test)
+    status: Status = NOT_SCORED
+    if failure.sizes:  # of volumes; images of different sizes have pages
+        status = "failed" if run.settings.limits else "differs"
+    return Entry(
+        name,
+        status,
+        reasons=(failure.sizes or failure.message,),
+        thumbnails=small,
+        accept=without_index(name)[0] if can and not run.settings.volumes else None,
+    )
+
+
+def _can_replace(reference: str, test: str | None) -> bool:
+    return test is not None and can_replace(*(without_index(path)[0] for path in (reference, test)))
+
+
+def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
+    """Yield what there is to say about the files that only one folder has."""
+    for failure in found.unmatched:
+        is_new = failure.test is not None
+        path = str(failure.test if is_new else failure.reference)
+        name = _inside(path, run)
+        small, problems = _small(run, reference=failure.reference, test=failure.test)
+        can_accept = is_new and small and os.path.isfile(path)
+        new = name if can_accept and not run.settings.volumes else None
+        reasons = [f"only in {run.folders[is_new]}", *problems]
+        yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
+
+
+def _small(run: _Run, **paths: str | None) -> tuple[dict[str, Thumbnail], list[str]]:
+    """Draw each image in small, the first of a stack; say why that cannot be done."""
+    small, problems = {}, []
+    for which, path in paths.items():
+        if path is None:
+            continue
+        file, index = without_index(path)
+        try:
+            with ImageFile(file, run.reading) as opened:
+                small[which] = _thumbnail(opened.read(index or 0), run)
+        except ImsimError as error:
+            problems.append(str(error))
+        except Exception as error:
+            problems.append(f"could not be shown: {unforeseen(error)}")
+    return small, problems
+
+
+def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:
+    """Draw an image in small, on the scale of its pixels where nothing is said of their range."""
+    pixels, valid = picture.samples, picture.valid
+    if picture.ndim == 3:  # the slice in the middle
+        middle = len(pixels) // 2
+        pixels, valid = pixels[middle], None if valid is None else valid[middle]
+    span = run.settings.data_ranges.of(picture) or usual_data_range([pixels.dtype])
+    if span is None:
+        finite = pixels[np.isfinite(pixels)]
+        span = float(np.ptp(finite.astype(np.float64))) if finite.size else 0.0
+    return thumbnails(ImagePair(pixels, pixels, valid, span or 1.0))["reference"]
+
+
+def _set_aside(found: Pairing, run: _Run) -> Iterator[Entry]:
+    """Yield what there is to say about files that were not compared."""
+    for failure in found.failed:
+        yield _failed(failure, run)
+    for path in found.odd:
+        yield Entry(_inside(path, run), NOT_SCORED, reasons=("a pipe or a device, left aside",))
+    for path in found.left_aside:
+        if why := why_not_read(path):
+            yield Entry(_inside(path, run), NOT_SCORED, reasons=(why,))
+
+
+def _inside(path: str, run: _Run) -> str:
+    """Return the path of a file within its folder."""
+    for folder in reversed(run.folders):
+        start = os.path.join(folder, "")
+        if path.startswith(start):
+            return path[len(start) :]
+    return path
+
+
+def _facts(arguments: argparse.Namespace) -> dict[str, str]:
+    """Say with what the report was made: every option that was given."""
+    given: dict[str, Any] = {"imsim": __version__, **vars(arguments)}
+    nothing: tuple[Any, ...] = (None, False, [], ())
+    return {
+        name.replace("_", "-"): ", ".join(map(str, value if isinstance(value, list) else [value]))
+        for name, value in given.items()
+        if value not in nothing and not callable(value)
+    }
+
 
 METRICS = "ssim,psnr,rmse"
 """Of folders, without --metrics: what most people know, at little cost."""
@@ -95,25 +366,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             f"{folders[0]}: is a folder, and the other is not; report takes two images, or two "
             "folders"
         )
-    metrics, limits, required = judged_by(arguments, METRICS if folders else None)
-    settings = Settings(
-        metrics,
-        bool(required),
-        DataRanges(arguments.data_range),
-        Ignored.of(arguments),
-        None,
-        arguments.volume,
-        arguments.spacing,
-        OnDisk(map_scale=arguments.map_scale),
-        tolerance=arguments.tolerance or 0.0,
-        options=parse_options(arguments.option, metrics),
-        max_shift=max_shift_of(arguments),
-    )
     report = report_folder if folders else _report_pair
-    return (yield from report(arguments, Rules(settings, limits, required)))
+    return (yield from report(arguments, settings_of(arguments, METRICS if folders else None)))
 
 
-def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, None, int]:
+def _report_pair(arguments: argparse.Namespace, settings: Settings) -> Generator[str, None, int]:
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
     if arguments.mask and is_folder(arguments.mask, arguments.volume):
         raise OptionError(f"{arguments.mask}: is a folder; the mask of two images is an image")
@@ -125,8 +382,8 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     second, *masks = (read_picture(path, plain) for path in paths[1:])
     mask = mask_of(masks[0]) if masks else None
     if mask:
-        check_mask_size(mask.pixels, arguments.mask, first)
-    outcome = Outcome(rules.settings.metrics, rules.limits, rules.required)
+        check_size(mask, first, "mask is")
+    outcome = Outcome(settings)
     found = shown(
         Job(
             first.path,
@@ -137,7 +394,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
             lambda: (first, second, mask, None),
             lambda: None,
         ),
-        rules,
+        settings,
     )
     if isinstance(found, Failure):
         raise ImsimError(found.message)

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, widened
-from imsim.cli.aligning import aligned, moved_onto
+from imsim.cli.fitting import aligned, fitted, moved_onto
 from imsim.cli.jobs import Job
-from imsim.cli.measures import verdicts
-from imsim.cli.options import NEEDS_RANGE, DataRanges
+from imsim.cli.measures import Settings, verdicts
+from imsim.cli.options import NEEDS_RANGE
 from imsim.cli.outcome import lacking
-from imsim.cli.pair_scoring import Result, Settings, scored
+from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure
-from imsim.cli.reading import Mask, comparable
-from imsim.cli.sizes import fitted
+from imsim.cli.reading import Files, comparable
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
 from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, silent, unforeseen
 from imsim.pages import pair_report, volume_report
-from imsim.pages.colour import MapScale
 from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
 from imsim.registry import METRICS
 
-Files = tuple[Picture, Picture, Mask | None, Picture | None]
 NOT_SCORED: Status = "could not be scored"
-
-
-class Rules(NamedTuple):
-    """What is the same for every pair of a report."""
-
-    settings: Settings
-    limits: dict[str, float]
-    required: set[str]
-    """The metrics and counts that no pair may lack."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +46,9 @@ class Shown:
     """What was not scored, and why."""
     notes: list[str]
     """What the reader must know, each after the name of an image."""
-    is_gated: bool
-    map_scale: MapScale = "fixed"
-    is_moved: bool = False
+    is_moved: bool
     """Whether the test image was moved onto the reference."""
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of the metrics, by their names."""
+    settings: Settings
 
     @cached_property
     def pair(self) -> ImagePair:
@@ -85,7 +70,7 @@ class Shown:
         """What the pair comes to; one of which nothing is compared is not equal."""
         if self.missing or (self.used is not None and not self.used.any()):
             return NOT_SCORED
-        if self.reasons and self.is_gated:
+        if self.reasons and self.settings.limits:
             return "failed"
         differs = isinstance(self.result, Failure) or (self.pair.differ & self.pair.mask).any()
         return "differs" if differs else "equal"
@@ -95,12 +80,9 @@ class Shown:
         """Of metrics, and counts."""
         return self.result.scores if isinstance(self.result, Result) else {}
 
+    @silent(PrecisionWarning)  # a note has said it
     def html(self, home: str | None = None) -> str:
         """Write the page, with a link to `home`."""
-        with silent(PrecisionWarning):  # a note has said it
-            return self._html(home)
-
-    def _html(self, home: str | None) -> str:
         result = self.result
         options: dict[str, Any] = {
             "mask": self.used,
@@ -108,7 +90,7 @@ class Shown:
             "channel_axis": self.reference.channel_axis,
             "names": (self.reference.path, self.test.path),
             "notes": self.notes,
-            "map_scale": self.map_scale,
+            "map_scale": self.settings.map_scale,
             "reasons": [*self.reasons, *self.missing],
             "home": home,
         }
@@ -128,12 +110,12 @@ class Shown:
             self.test.pixels,
             **options,
             is_moved=self.is_moved,
-            options=self.options,
+            options=self.settings.options,
             metrics=[name for name in self.metrics if name in METRICS],
         )
 
 
-def shown(job: Job, rules: Rules) -> Shown | Failure:
+def shown(job: Job, settings: Settings) -> Shown | Failure:
     """Score a pair, and find what there is to show; whatever is wrong is returned."""
     files: list[Files] = []
 
@@ -142,13 +124,13 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
             files.append(job.read())
         return files[0]
 
-    (result,) = scored([job._replace(read=read, close=lambda: None)], rules.settings, 1)
+    (result,) = scored([job._replace(read=read, close=lambda: None)], settings, 1)
     if isinstance(result, Failure) and not files:
         return result
     try:
-        return _shown(job, result, files[0], rules)
+        return _shown(job, result, files[0], settings)
     except ImsimError as error:
-        if isinstance(result, Failure) and (rules.settings.volumes or not result.sizes):
+        if isinstance(result, Failure) and (settings.volumes or not result.sizes):
             return result
         reason = str(error)
     except MemoryError:
@@ -158,25 +140,24 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
     return Failure(reason, job.reference, job.test)
 
 
-def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Shown:
+def _shown(job: Job, result: Result | Failure, files: Files, settings: Settings) -> Shown:
     first, second, mask, _ = files
     reference, test = _together(first, second)
-    used, said = _used(first, second, mask, rules, job)
+    used, said = _used(first, second, mask, settings, job)
     if isinstance(result, Failure) and reference.ndim == 3:
         raise ImageFileError(result.message)
     missing: list[str] = []
-    tolerance = rules.settings.tolerance
+    tolerance = settings.tolerance
     shift = result.shift if isinstance(result, Result) else None
-    if isinstance(result, Failure) and result.sizes and rules.settings.max_shift is not None:
+    if isinstance(result, Failure) and result.sizes and settings.max_shift is not None:
         try:
-            found = aligned(reference, test, used, rules.settings.max_shift)
-            shift = found.shift
-            said.append(found.note)
+            *_, shift, moved = aligned(reference, test, used, settings.max_shift)
+            said.append(moved)
         except ImageFileError as error:
             said.append((test.path, f"not moved: {error.reason}"))
     if shift is not None:
         test, used = moved_onto(reference, test, used, shift)
-    metrics = rules.settings.metrics
+    metrics = settings.metrics
     if isinstance(result, Failure):
         metrics = metrics if result.sizes else []
         reasons, missing = ([result.sizes], []) if result.sizes else ([], [result.message])
@@ -188,30 +169,30 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         if tolerance and result.scores.keys() & COUNTS.keys():
             note = f"counts are of pixels that differ by more than {tolerance:g} in some channel"
             said.append((test.path, note))
-        judged = verdicts(result.scores, rules.limits)
+        judged = verdicts(result.scores, settings.limits)
         reasons = [verdict.said for verdict in judged if not verdict.passed]
-        missing = lacking(result, rules.required)
+        missing = lacking(result, settings.required)
     given = [
         f"{metric}.{name}={value}"
-        for metric, own in rules.settings.options.items()
+        for metric, own in settings.options.items()
         for name, value in own.items()
     ]
     if given:
         said.append((test.path, f"scored with {', '.join(given)}"))
+    if settings.data_ranges.missing(test):
+        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     return Shown(
         result,
         reference,
         test,
         used,
-        _data_range(test, rules.settings.data_ranges),
+        settings.data_ranges.of(test),
         metrics,
         reasons,
         missing,
         [f"{path}: {note}" for path, note in said],
-        bool(rules.limits),
-        rules.settings.on_disk.map_scale,
         shift is not None,
-        rules.settings.options,
+        settings,
     )
 
 
@@ -234,22 +215,15 @@ def _coloured(picture: Picture, other: Picture) -> Picture:
 
 
 def _used(
-    first: Picture, second: Picture, mask: Mask | None, rules: Rules, job: Job
+    first: Picture, second: Picture, mask: Picture | None, settings: Settings, job: Job
 ) -> tuple[Array | None, list[tuple[str, str]]]:
     """Return the pixels of the reference to score, None for all, and notes on the others."""
-    fit = fitted(first, second, mask, None, "crop", rules.settings.data_ranges)
-    pixels = None if fit.mask is None else fit.mask.pixels
-    part, notes = rules.settings.ignored.used(fit.reference, fit.test, pixels, job)
+    (one, other, mask, _), *_ = fitted((first, second, mask, None), "crop", settings.data_ranges)
+    part, notes = settings.ignored.used(one, other, mask and mask.pixels, job)
     if first.sides == second.sides:
         return part, notes
     if part is None:
         return None, notes
     used = np.ones(first.sides, dtype=bool)
-    used[tuple(map(slice, fit.reference.sides))] = part
+    used[tuple(map(slice, one.sides))] = part
     return used, notes
-
-
-def _data_range(test: Picture, data_ranges: DataRanges) -> float | None:
-    if data_ranges.missing(test):
-        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
-    return data_ranges.of(test)

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from imsim._images import file_of
-from imsim.cli.messages import write_exactly
+from imsim.cli.outputs import write_exactly
 from imsim.errors import ImsimError
 from imsim.whole_files import writing_to
 
@@ -26,13 +26,8 @@ Record = Mapping[str, Any]
 class Csv:
     """A line of cells per row; a cell is empty where the record has nothing, or None.
 
-    Parameters
-    ----------
-    columns : iterable of str
-        Their names.
-    options : mapping, optional
-        What decides the values of every row. The last column, ``options``, has it as JSON; there
-        is no such column if there are none.
+    `options` decide the values of every row. The last column, ``options``, has them as JSON; there
+    is no such column if there are none.
     """
 
     def __init__(self, columns: Iterable[str], options: Record | None = None) -> None:
@@ -53,12 +48,9 @@ class Csv:
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the first line, up to one that is not whole."""
-        reader = csv.reader(lines, strict=True)
-        while True:
-            try:
-                yield dict(zip(self.columns, next(reader), strict=True))
-            except (StopIteration, ValueError, csv.Error):
-                return
+        with contextlib.suppress(ValueError, csv.Error):
+            for cells in csv.reader(lines, strict=True):
+                yield dict(zip(self.columns, cells, strict=True))
 
     @staticmethod
     def _line(cells: Iterable[str]) -> str:
@@ -88,14 +80,11 @@ class Json:
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the first line, up to one that is no object."""
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            if not isinstance(record, dict):
-                return
-            yield record
+        with contextlib.suppress(ValueError):
+            for record in map(json.loads, lines):
+                if not isinstance(record, dict):
+                    return
+                yield record
 
 
 def json_number(value: float) -> float | str:
@@ -175,22 +164,9 @@ def _lock(stream: BinaryIO, name: str) -> None:
 class Writer(Generic[Row]):
     """Writes rows to a file, or to standard output.
 
-    Parameters
-    ----------
-    layout : Csv or Json
-        How the rows look.
-    file : str, optional
-        Where they go; by default, to standard output.
-    resume : bool
-        Go on with what the file holds; `earlier` then has its rows.
-    parse : callable
-        Makes a row of `earlier` from a record. Where it fails, the file is cut off.
-
-    Raises
-    ------
-    ImsimError
-        If the file cannot be written, another process writes rows to it, or, with `resume`, it is
-        of another run.
+    With `resume` it goes on with what the file holds: `earlier` then has its rows, made of records
+    by `parse`, and where that fails, the file is cut off. A file of another run, or one that
+    another process writes rows to, is an error.
     """
 
     def __init__(

@@ -8,22 +8,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import imsim
 from imsim._images import Array, Picture, widened
-from imsim._images.alpha import TRANSPARENT
-from imsim._images.pictures import said_of_no_data
-from imsim._images.raster import Raster, is_raster, spans
+from imsim._images.pictures import Contents, said_of_no_data
+from imsim._images.raster import Raster, is_raster
+from imsim._images.shown import TRANSPARENT
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
-from imsim.cli.reading import Mask, broken_notes, emptied, range_notes
+from imsim.cli.reading import broken_notes, emptied, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
-from imsim.pages.colour import MapScale
 from imsim.validation import LEAST_MEMORY, check_memory
 
 _AHEAD = 4
@@ -38,16 +37,6 @@ a pyramid level 0 is taken, or --level. GeoTIFF of another place on the ground o
 another reference system is refused: nothing is warped. No data of GDAL and of
 attributes in Zarr and HDF5 are left out.
 """
-
-
-class OnDisk(NamedTuple):
-    """What the options say about images that stay on the disk, and about maps."""
-
-    memory: int = check_memory(None)
-    ignore_georeference: bool = False
-    map_format: str = "png"
-    workers: int | None = None
-    map_scale: MapScale = "fixed"
 
 
 def add_scenes(parser: argparse.ArgumentParser) -> None:
@@ -76,27 +65,6 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
-    """Return what the arguments say."""
-    workers = arguments.workers
-    if workers is None and arguments.scheduler is None:
-        # Asked for here: in a thread of many, it is one.
-        workers = imsim.get_workers()
-    return OnDisk(
-        arguments.memory,
-        arguments.ignore_georeference,
-        arguments.map_format,
-        workers,
-        arguments.map_scale,
-    )
-
-
-def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that decide scores, if they are given, as JSON holds them."""
-    found = {"level": arguments.level, "ignore_georeference": arguments.ignore_georeference}
-    return {name: value for name, value in found.items() if value}
-
-
 def size(text: str) -> int:
     """Read a size such as 512MB, 2GB or 1.5GiB; a bare number counts bytes."""
     try:
@@ -110,22 +78,9 @@ def size(text: str) -> int:
 class Scene:
     """Two images and a mask, at least one on the disk; each part is read once for all of them.
 
-    What there is to say about all pixels is counted on the way.
-
-    Parameters
-    ----------
-    first, second : Picture
-        Reference and test as the files have them.
-    reference : Picture
-        The reference, of the type and the channels that both are compared in.
-    mask : Mask, optional
-        A mask.
-    ignored : Ignored
-        What options leave out.
-    data_range : float, optional
-        What the options say; values beyond are told.
-    image : Image, optional
-        What it is that the areas are of.
+    What there is to say about all pixels is counted on the way. `first` and `second` are as the
+    files have them; `reference` is of the type and the channels that both are compared in. `image`
+    is what it is that the areas are of.
     """
 
     def __init__(
@@ -133,10 +88,10 @@ class Scene:
         first: Picture,
         second: Picture,
         reference: Picture,
-        mask: Mask | None,
+        mask: Picture | None,
         ignored: Ignored,
         data_range: float | None,
-        image: Image | None = None,
+        image: Image,
     ) -> None:
         self._image = image
         self._pictures = first, second
@@ -146,18 +101,17 @@ class Scene:
         self._lock = threading.Lock()
         self._parts: OrderedDict[Box, dict[str, Any]] = OrderedDict()
         shape, dtype = reference.pixels.shape, reference.pixels.dtype
-        stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
+        stored = [_raster(p) for p in (first, second, mask) if p and is_raster(p.pixels)]
         declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
         left_out = any(ignored._replace(areas=())) or ignored.areas_of(image)
         self.is_masked = bool(mask or declared or valid or left_out)
-        masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
-        tiles = [raster.stored for raster in (*stored, *masks)]
+        tiles = [raster.stored for raster in stored]
         chunks = max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
         self.a, self.b = (View(self, name, shape, dtype, chunks) for name in ("a", "b"))
         self.mask = None
         if self.is_masked:
-            self.mask = View(self, "mask", shape[:2], np.dtype(bool), chunks)
+            self.mask = View(self, "mask", shape[:2], bool, chunks)
         self._counted = np.zeros(shape[0], np.int64)
         """Columns of each row that are counted, from the left."""
         self._left_out: dict[tuple[int, str], int] = {}
@@ -250,7 +204,7 @@ class Scene:
     ) -> list[tuple[str, str]]:
         """Say what was found in all parts that were read, as of images in memory."""
         notes = []
-        pictures = [*self._pictures, *([self._mask.picture] if self._mask else [])]
+        pictures = [*self._pictures, *([self._mask] if self._mask else [])]
         for index, picture in enumerate(pictures):
             if is_raster(picture.pixels):
                 notes += [(picture.path, note) for note in _raster(picture).said]
@@ -278,36 +232,22 @@ class Scene:
         return notes
 
 
-class View:
+class View(Raster):
     """One of the images of a scene, or its mask, sliced like an array."""
 
     def __init__(
-        self,
-        scene: Scene,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        chunks: tuple[int, int],
+        self, scene: Scene, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, int]
     ) -> None:
-        self._scene, self._name = scene, name
+        super().__init__(shape, dtype, lambda *box: Contents(scene.part(name, box)))
         self.chunks = (*chunks, *shape[2:])
         """What the files hold together: blocks of whole chunks are read fastest."""
-        self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
 
-    @property
-    def size(self) -> int:
-        """The number of samples."""
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Array:
-        (top, bottom), (left, right), inner = spans(key, self.shape)
-        return np.asarray(self._scene.part(self._name, (top, bottom, left, right))[inner])
+    def part(self, top: int, bottom: int, left: int, right: int) -> Contents:
+        """Read rows and columns; the scene keeps what it reads."""
+        return self._read(top, bottom, left, right)
 
 
-def on_disk(first: Picture, second: Picture, mask: Mask | None) -> bool:
+def on_disk(first: Picture, second: Picture, mask: Picture | None) -> bool:
     """Tell whether any part of a pair stays on the disk."""
     return is_raster(first.pixels, second.pixels, mask and mask.pixels)
 

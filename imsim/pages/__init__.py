@@ -3,9 +3,8 @@
 from imsim.pages.colour import Scale, colour_map, map_scale, png
 from imsim.pages.folder import Entry, folder_report
 from imsim.pages.map_picture import MapPicture
-from imsim.pages.page import Html, asset, page, picture, table, tag
+from imsim.pages.page import Html, asset, page, picture, readable, share, table, tag
 from imsim.pages.pair import pair_report
-from imsim.pages.text import readable, share
 from imsim.pages.volume import volume_report
 
 __all__ = [

@@ -21,8 +21,8 @@ MAP_SCALES: tuple[MapScale, ...] = ("fixed", "auto")
 
 MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
-_LEVEL = 4
-"""Level of zlib in PNG, see `imsim.pages.numbers.LEVEL`."""
+LEVEL = 4
+"""Level of zlib: it takes half the time of the usual 6, and 2 % more bytes."""
 _FEW = 2**14
 """Pixels of a picture from which on a table of all colours is faster than a search."""
 BROKEN = (214, 0, 147)
@@ -52,13 +52,7 @@ def colour_table(name: Colours, number: int) -> Array:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-_TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
-
-
-def colour_list(name: Colours) -> list[int]:
-    """Return the colours of scales of this name: red, green and blue of the first, and so on."""
-    found: list[int] = _TABLES[name].ravel().tolist()
-    return found
+TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
 
 
 class Scale(NamedTuple):
@@ -100,7 +94,7 @@ class Scale(NamedTuple):
         numpy.ndarray of uint8, shape (height, width, 3)
             Red, green and blue.
         """
-        table, values = _TABLES[self.colours], np.asarray(values)
+        table, values = TABLES[self.colours], np.asarray(values)
         picture = np.empty((*values.shape, 3), np.uint8)
         for rows in bands(len(values), values.size // max(len(values), 1)):
             steps, nothing = self.steps_of(values[rows], len(table))
@@ -245,29 +239,7 @@ def _ending_at_worst(scale: Scale, local: Array) -> Scale:
 
 
 def png(pixels: Array) -> bytes:
-    """Encode a picture as PNG.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3)
-        Grey, or red, green and blue.
-
-    Returns
-    -------
-    bytes
-        The content of a PNG file.
-
-    Raises
-    ------
-    ImsimError
-        If `pixels` is of another dtype or shape.
-
-    Examples
-    --------
-    >>> from imsim.pages import colour_map, png
-    >>> png(colour_map([[0.0, 1.0]], 0.0, 1.0))[1:4]
-    b'PNG'
-    """
+    """Encode a picture as PNG: grey, or red, green and blue, of uint8."""
     from PIL import Image
 
     pixels = np.ascontiguousarray(pixels)
@@ -277,7 +249,7 @@ def png(pixels: Array) -> bytes:
             "expected uint8 of shape (height, width) or (height, width, 3), as colour_map returns",
         )
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG", compress_level=_LEVEL)
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=LEVEL)
     return content.getvalue()
 
 
@@ -301,7 +273,7 @@ def small_png(pixels: Array) -> bytes:
     picture = Image.fromarray(steps)
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)
+    picture.save(content, format="PNG", optimize=False, compress_level=LEVEL)
     return content.getvalue()
 
 

@@ -1,18 +1,71 @@
-"""The index of a report on two folders: a row for each pair, the worst first."""
+"""The index of a report on two folders: a row for each pair, the worst first, in small pictures."""
 
 from __future__ import annotations
 
 import base64
+import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import numpy as np
+
 from imsim import METRICS
-from imsim.pages.page import Html, asset, page, table, tag
-from imsim.pages.text import number, quoted
-from imsim.pages.thumbs import Thumbnail
+from imsim.pages.layers import ImagePair, difference_layer, image_layer
+from imsim.pages.page import Html, asset, number, page, quoted, table, tag
+from imsim.typing import Array
+
+SMALL_SIDE = 80
+"""Longest side in pixels."""
+SMALL_BYTES = 1150
+"""Most bytes of a picture: 1500 of them and the text of 500 rows take less than 3 MB."""
+_QUALITIES = (75, 50, 25, 5)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture of so many pixels, as the content of a file."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+def thumbnails(pair: ImagePair) -> dict[str, Thumbnail]:
+    """Draw both images and their difference in small, or the reference alone if they are equal."""
+    layers = [image_layer(pair, "reference", "", pair.reference)]
+    if not pair.canvas.one_size or (pair.differ & pair.mask).any():
+        layers += [image_layer(pair, "test", "", pair.test), difference_layer(pair)]
+    side = math.ceil(max(pair.height, pair.width) / SMALL_SIDE)
+    step = min(side, pair.height), min(side, pair.width)
+    # A faint dot is all that some differences have, and losses take it.
+    return {
+        layer.name: compact(layer.draw(step), exact=layer.name == "difference") for layer in layers
+    }
+
+
+def compact(pixels: Array, *, exact: bool = False) -> Thumbnail:
+    """Encode colours in at most `SMALL_BYTES`, smaller if need be; exactly if they fit so."""
+    from PIL import Image, features
+
+    kind = "WEBP" if features.check("webp") else "JPEG"
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if exact and kind == "WEBP":
+        content = io.BytesIO()
+        image.save(content, format=kind, lossless=True)
+        if content.tell() <= SMALL_BYTES:
+            return Thumbnail(content.getvalue(), image.width, image.height)
+    factor = 1
+    while True:
+        for quality in _QUALITIES:
+            content = io.BytesIO()
+            image.reduce(factor).save(content, format=kind, quality=quality)
+            if content.tell() <= SMALL_BYTES or max(image.size) // factor < 8:
+                return Thumbnail(content.getvalue(), image.width, image.height)
+        factor *= 2
+
 
 Status = Literal["could not be scored", "failed", "unmatched", "differs", "equal"]
 STATUSES: tuple[Status, ...] = get_args(Status)

@@ -304,10 +304,7 @@ def map_layers(
     ends: MapScale = "fixed",
     own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Layer]:
-    """Show the map of every metric of these names that has one for these images.
-
-    `own` are options of metrics; a map that does not know them is left out.
-    """
+    """Show the map of every metric of these names that has one for these images and options."""
     layers = []
     for name in names:
         metric = METRICS[name]

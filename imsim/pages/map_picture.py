@@ -11,9 +11,8 @@ from imsim.inputs import check_real
 from imsim.pages import blocks
 from imsim.pages.colour import Scale, checked_scale, map_scale, small_png
 from imsim.pages.layers import overview_step
-from imsim.pages.page import Html, picture, tag
+from imsim.pages.page import Html, number, picture, tag
 from imsim.pages.pair import colour_bar
-from imsim.pages.text import number
 from imsim.portable.arrays import to_host
 
 _SMALL = 256

@@ -1,15 +1,87 @@
-"""Self-contained HTML pages: one file that needs no network."""
+"""Self-contained HTML pages: one file that needs no network; numbers and names as their text."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import html
+import math
+import os
+import shlex
+import unicodedata
 from importlib import resources
 
 from imsim.pages.colour import png
-from imsim.pages.text import readable
 from imsim.typing import Array
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
+"""Bytes of a name that ``printf`` takes as they are."""
+
+
+def readable(text: str) -> str:
+    """Escape characters that cannot be seen, or cannot be saved as UTF-8.
+
+    Python keeps bytes that the encoding of the file system cannot decode as surrogates; these are
+    read as UTF-8 where possible.
+    """
+    if text.isprintable():
+        return text
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        content = text.encode("utf-8", "backslashreplace")
+    return "".join(
+        c.encode("unicode_escape").decode("ascii") if _unseen(c) else c
+        for c in content.decode("utf-8", "backslashreplace")
+    )
+
+
+def _unseen(character: str) -> bool:
+    """Tell whether a character controls the text, such as its direction or its lines."""
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")
+
+
+def quoted(word: str) -> str:
+    """Quote a word of a command line, which may be any name of a file, as a POSIX shell reads it.
+
+    What cannot be seen, also bytes that Python keeps as surrogates, is spelled by ``printf``.
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    try:
+        content = os.fsencode(word)
+    except UnicodeEncodeError:  # no name on this system
+        content = word.encode("utf-8", "backslashreplace")
+    spelled = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in content)
+    return f"\"$(printf %b '{spelled}')\""
+
+
+def share(part: int, whole: int) -> str:
+    """Write a share in per cent; 0% means none, and 100% means all.
+
+    >>> share(1, 2_000_000), share(119_974, 120_000), share(1, 3), share(7, 7)
+    ('<0.1%', '>99.9%', '33.3%', '100%')
+    """
+    if part == whole or not part:
+        return "100%" if part else "0%"
+    if part / whole < 0.001:
+        return "<0.1%"
+    return ">99.9%" if part / whole > 0.999 else f"{part / whole:.1%}"
+
+
+def number(value: float, digits: int = 6) -> str:
+    """Write a number with so many significant digits."""
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.{digits}g}".replace("inf", "∞").replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Write a number for the end of a scale, where there is little room."""
+    mantissa, e, exponent = number(value, 5 if abs(value) < 1e5 else 3).partition("e+")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
+
 
 GENERATOR = "imsim"
 """What a page says of who wrote it."""
@@ -23,26 +95,11 @@ class Html(str):
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
-    """Write an element.
+    """Write an element; whatever is not `Html` among its children becomes text, escaped.
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"p"``.
-    *children : object
-        The content. Whatever is not `Html` becomes text, escaped.
-    **attributes : object
-        True writes the bare name; False and None leave the attribute out. A trailing underscore
-        of a name is dropped, others become hyphens.
+    Of attributes, True writes the bare name; False and None leave the attribute out. A trailing
+    underscore of a name is dropped, others become hyphens.
 
-    Returns
-    -------
-    Html
-        The element.
-
-    Examples
-    --------
-    >>> from imsim.pages import tag
     >>> print(tag("p", "1 < 2", tag("br"), class_="note"))
     <p class="note">1 &lt; 2<br></p>
     """
@@ -57,44 +114,14 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def picture(pixels: Array | bytes, alt: str, **attributes: object) -> Html:
-    """Write a picture that is part of the page.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3), or bytes
-        The pixels, or the content of a PNG file.
-    alt : str
-        What the picture shows, in words.
-    **attributes : object
-        As for `tag`.
-
-    Returns
-    -------
-    Html
-        An ``img`` element.
-    """
+    """Write a picture that is part of the page: pixels as for `png`, or content of a PNG file."""
     content = pixels if isinstance(pixels, bytes) else png(pixels)
     source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return tag("img", src=source, alt=alt, **attributes)
 
 
 def table(head: list[object], rows: list[list[object]], caption: str = "") -> Html:
-    """Write a table that scrolls on its own where it is wider than the window.
-
-    Parameters
-    ----------
-    head : list of object
-        The titles of the columns.
-    rows : list of list of object
-        The cells; numbers, written as text, are the caller's to format.
-    caption : str
-        A title; none if empty.
-
-    Returns
-    -------
-    Html
-        The first cell of each row is its heading.
-    """
+    """Write a table that scrolls on its own; the first cell of each row is its heading."""
     titles = [tag("th", title, scope="col") for title in head]
     lines = [
         tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]))
@@ -115,30 +142,10 @@ def asset(name: str) -> str:
 
 
 def page(title: str, *body: object, script: str = "") -> str:
-    """Write a whole page.
+    """Write a whole page; `script` runs once the content is there.
 
     Its content security policy forbids every request, and every script but the given one: even the
     name of a file that escaped the escaping could do no harm.
-
-    Parameters
-    ----------
-    title : str
-        The title of the window.
-    *body : object
-        The content, as for `tag`.
-    script : str
-        JavaScript to run once the content is there.
-
-    Returns
-    -------
-    str
-        The HTML, to be saved as UTF-8.
-
-    Examples
-    --------
-    >>> from imsim.pages import page, tag
-    >>> page("Scores", tag("h1", "Scores"))[:15]
-    '<!doctype html>'
     """
     style = asset("page.css")
     policy = (

@@ -11,23 +11,19 @@ from imsim import Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
-from imsim.pages.cuts import Cuts, cuts_of
+from imsim.pages.content import SCALES, answer, channel_notes, kinds
 from imsim.pages.layers import pixels_of
-from imsim.pages.notes import SCALES, answer, channel_notes, kinds
-from imsim.pages.page import Html, asset, page, picture, tag
+from imsim.pages.page import Html, asset, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
-from imsim.pages.text import number, share
-from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
+from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
 _PLANES = ("sagittal", "coronal", "axial")
 """Across x, y and z of a patient."""
-_ENDS = (("L", "R"), ("P", "A"), ("F", "H"))
-"""Letters of the directions in which x, y and z end: left, posterior, feet; right, anterior,
-head."""
+_SIDES = (("R", "right"), ("A", "front"), ("H", "head"))
+"""In which x, y and z end, and which are drawn first, whatever the file has first."""
 _TITLES = {"difference": "difference (test - reference)", MAP: f"{MAP}: structural similarity"}
-_WORDS = {"L": "left", "R": "right", "P": "back", "A": "front", "F": "feet", "H": "head"}
 
 
 class Cut(NamedTuple):
@@ -127,23 +123,22 @@ def volume_report(
         with silent(DataRangeWarning):  # the page says that
             scores = compare(reference, test, **options)
     ways = None if directions is None else np.asarray(directions, dtype=float)
-    flips = _flips(ways)
     pair = VolumePair(
         pixels_of("reference", reference, channel_axis, 3),
         pixels_of("test", test, channel_axis, 3),
         mask,
         data_range,
         local_map(reference, test, options),
-        flips,
+        ways,
         map_scale,
     )
     place: Place = (
         pair.worst.place if pair.worst else tuple(side // 2 for side in pair.sides)  # type: ignore[assignment]
     )
     lengths = spacing or (1.0, 1.0, 1.0)
-    planes = _cuts(ways)
+    planes = _cuts(pair.world)
     facts = {
-        "flips": list(flips),
+        "flips": list(pair.flips),
         "lengths": list(lengths),
         "cuts": [[cut.axis, cut.rows, cut.columns] for cut in planes],
     }
@@ -156,36 +151,23 @@ def volume_report(
         *_summary(pair, spacing),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
-        _worst(pair, place, flips),
-        *(_section(pair, cut, place, cuts, titles, flips, ways) for cut in planes),
+        _worst(pair, place),
+        *(_section(pair, cut, place, cuts, titles) for cut in planes),
         tag("h2", "Colours"),
         _legend(pair),
         tag("h2", "Scores"),
         score_table(scores, masked=not pair.mask.all(), parts="voxels"),
         tag("h2", "How to read the pictures"),
-        *(tag("p", note, class_="note") for note in _notes_on(pair, cuts, ways)),
+        *(tag("p", note, class_="note") for note in _notes_on(pair, cuts)),
         tag("script", Html(cuts.data), type="application/json", id="data"),
         script=asset("packed.js") + asset("volume.js"),
     )
 
 
-def _world(directions: Array, axis: int) -> int:
-    """Return along which of x, y and z an axis goes most."""
-    return int(np.abs(directions[axis]).argmax())
-
-
-def _flips(directions: Array | None) -> tuple[bool, ...]:
-    """Tell which axes are drawn from their ends: head, front and right come first."""
-    if directions is None:
-        return (False, False, False)
-    return tuple(bool(directions[axis, _world(directions, axis)] > 0) for axis in range(3))
-
-
-def _cuts(directions: Array | None) -> list[Cut]:
+def _cuts(world: list[int] | None) -> list[Cut]:
     """Name the three cuts, and lay them out."""
     names = ["axial", "coronal", "sagittal"]
-    if directions is not None:
-        world = [_world(directions, axis) for axis in range(3)]
+    if world is not None:
         oblique = len(set(world)) < 3
         names = [
             f"across the {axis}" if oblique else _PLANES[w]
@@ -225,17 +207,17 @@ def _why_nan(pair: VolumePair, scores: Comparison) -> Html:
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
 
 
-def _index(place: Place, pair: VolumePair, flips: tuple[bool, ...]) -> Place:
+def _index(place: Place, pair: VolumePair) -> Place:
     """Return where a place that is drawn lies in the file."""
     depth, height, width = (
         side - 1 - at if flip else at
-        for at, side, flip in zip(place, pair.sides, flips, strict=True)
+        for at, side, flip in zip(place, pair.sides, pair.flips, strict=True)
     )
     return depth, height, width
 
 
-def _worst(pair: VolumePair, place: Place, flips: tuple[bool, ...]) -> Html:
-    at = _index(place, pair, flips)
+def _worst(pair: VolumePair, place: Place) -> Html:
+    at = _index(place, pair)
     where = ", ".join(f"{axis} {index}" for axis, index in zip(AXES, at, strict=True))
     if pair.worst is None:
         said = f"The cuts meet in the middle: {where}."
@@ -253,17 +235,9 @@ def _worst(pair: VolumePair, place: Place, flips: tuple[bool, ...]) -> Html:
     return tag("div", tag("p", said), tag("p", back, " ", spot), class_="worst")
 
 
-def _section(
-    pair: VolumePair,
-    cut: Cut,
-    place: Place,
-    cuts: Cuts,
-    titles: dict[str, str],
-    flips: tuple[bool, ...],
-    directions: Array | None,
-) -> Html:
+def _section(pair: VolumePair, cut: Cut, place: Place, cuts: Cuts, titles: dict[str, str]) -> Html:
     axis, side = AXES[cut.axis], pair.sides[cut.axis]
-    index = _index(place, pair, flips)[cut.axis]
+    index = _index(place, pair)[cut.axis]
     slider = tag(
         "input",
         type="range",
@@ -284,19 +258,17 @@ def _section(
     head = tag("h2", cut.name, " ", value)
     line = tag("div", strip, slider, class_="slide")
     figures = [
-        _figure(cut, name, titles[name], png, directions)
-        for name, png in cuts.pictures[cut.axis].items()
+        _figure(pair, cut, name, titles[name], png) for name, png in cuts.pictures[cut.axis].items()
     ]
     return tag("section", head, line, tag("div", *figures, class_="pictures cuts"), class_="cut")
 
 
-def _figure(cut: Cut, name: str, title: str, png: bytes, directions: Array | None) -> Html:
+def _figure(pair: VolumePair, cut: Cut, name: str, title: str, png: bytes) -> Html:
     letters: list[object] = []
-    if directions is not None:
+    if pair.world is not None:
         for axis, class_ in ((cut.rows, "edge top"), (cut.columns, "edge left")):
-            world = _world(directions, axis)
-            letter = _ENDS[world][1]  # the side that is drawn first, whatever the file has first
-            letters.append(tag("span", letter, class_=class_, title=_WORDS[letter]))
+            letter, word = _SIDES[pair.world[axis]]
+            letters.append(tag("span", letter, class_=class_, title=word))
     frame = tag(
         "div",
         picture(png, f"{title}, {cut.name}", draggable="false"),
@@ -326,7 +298,7 @@ def _legend(pair: VolumePair) -> Html:
     return tag("div", *figures, class_="pictures legend")
 
 
-def _notes_on(pair: VolumePair, cuts: Cuts, directions: Array | None) -> list[str]:
+def _notes_on(pair: VolumePair, cuts: Cuts) -> list[str]:
     """Say how the pictures are to be read, and what they cannot show."""
     low, high = number(pair.scale.low), number(pair.scale.high)
     notes = [
@@ -335,7 +307,7 @@ def _notes_on(pair: VolumePair, cuts: Cuts, directions: Array | None) -> list[st
         f"Both volumes are shown from {low} to {high}: {pair.scaled_to}. "
         f"{SCALES[pair.ends_here]} Grey in the map: not scored. Magenta: NaN or infinite.",
     ]
-    if directions is None:
+    if pair.world is None:
         notes.append(
             "Nothing tells how the volumes lie: axial is across the depth, coronal across the "
             "height, sagittal across the width, and the first plane, row and column come first."

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from imsim._images import (
     Picture,
     Reading,
     file_of,
-    looks_like_an_image,
     read_picture,
+    why_not_read,
     without_index,
 )
-from imsim.cli.folders import NO_IMAGE, Folder
-from imsim.cli.messages import Notes, progress, say
+from imsim.cli.outputs import Notes, progress, say
+from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ OTHER = (
     "is an image with an ending that is not looked for in a folder: save it as PNG or TIFF, or "
     "move it elsewhere"
 )
-Detector = TypeVar("Detector", "AnomalyDetector", "ItemDetector")
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +57,18 @@ class Unusable(NamedTuple):
 
     path: str
     reason: str
+
+
+class KeptNotes(Notes):
+    """Keeps the notes on images, to be said elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, note: str, name: str) -> None:
+        """Keep a note on an image."""
+        self.found.append((note, name))
 
 
 class Pictures:
@@ -87,7 +98,7 @@ class Pictures:
                 self.files.append(path)
         others = []
         for path in left_aside:
-            if looks_like_an_image(path):
+            if why_not_read(path):
                 self.odd.append(Unusable(path, OTHER))
             else:
                 others.append(path)
@@ -121,8 +132,7 @@ class Pictures:
             for path in self.files:
                 if not skip(path):
                     yield from self.each_of(path, skip)
-                if bar is not None:
-                    bar.update()
+                bar.update()
 
     def each_of(
         self,
@@ -257,28 +267,28 @@ def _form(picture: Picture | Unusable) -> tuple[object, object] | None:
     return picture.pixels.shape, picture.pixels.dtype
 
 
-def load(kind: type[Detector], path: str) -> Detector:
-    """Load a detector, or say why that cannot be."""
-    from imsim.anomaly import storage
+def load_any(path: str) -> AnomalyDetector | ItemDetector:
+    """Load a detector of whole images or of items, whatever the file holds."""
+    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
 
-    if kind.__name__ != "ItemDetector" and storage.kind_of(path) == "ItemDetector":
-        raise OptionError(
-            f"{path}: is a model of items, of `imsim anomaly train --items`; `imsim anomaly score` "
-            "and `imsim anomaly watch` take it"
-        )
+    kind = ItemDetector if storage.kind_of(path) == "ItemDetector" else AnomalyDetector
     try:
         return kind.load(path)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def load_any(path: str) -> AnomalyDetector | ItemDetector:
-    """Load a detector of whole images or of items, whatever the file holds."""
-    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
+def load(path: str) -> AnomalyDetector:
+    """Load a detector of whole images; refuse one of items."""
+    from imsim.anomaly import ItemDetector
 
-    if storage.kind_of(path) == "ItemDetector":
-        return load(ItemDetector, path)
-    return load(AnomalyDetector, path)
+    model = load_any(path)
+    if isinstance(model, ItemDetector):
+        raise OptionError(
+            f"{path}: is a model of items, of `imsim anomaly train --items`; `imsim anomaly score` "
+            "and `imsim anomaly watch` take it"
+        )
+    return model
 
 
 def digest(path: str) -> str:

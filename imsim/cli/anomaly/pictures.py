@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images import Array, Picture, file_of, without_index
-from imsim.cli.anomaly.fleet_images import KeptNotes
-from imsim.cli.anomaly.inputs import Pictures
+from imsim.cli.anomaly.inputs import KeptNotes, Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
-from imsim.cli.maps import make_folder, replaced_map
-from imsim.cli.messages import say
-from imsim.cli.outputs import check_folder
+from imsim.cli.maps import replaced_map
+from imsim.cli.outputs import check_folder, make_folder, say
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
@@ -65,7 +63,12 @@ class Shown:
         self.written = self.kept = 0
         self.every = arguments.maps_of == "all"
         self.ending = arguments.maps_as or "png"
-        self.base = _common_folder(arguments.images)
+        folders = (
+            path if os.path.isdir(path) else os.path.dirname(file_of(path))
+            for path in arguments.images
+        )
+        # All images are in it, so that names below it cannot collide.
+        self.base = os.path.commonpath([os.path.abspath(folder) for folder in folders])
         for option in ("maps_of", "maps_as"):
             if getattr(arguments, option) and not self.maps:
                 raise OptionError(f"--{option.replace('_', '-')}: is of use with --maps DIR only")
@@ -265,12 +268,6 @@ def _check_apart(folder: str, images: Iterable[str]) -> None:
             os.path.dirname(file)
         ):
             raise OptionError(f"{folder}: holds {file}, which is read; name a folder elsewhere")
-
-
-def _common_folder(paths: Iterable[str]) -> str:
-    """Return the folder that all images are in, so that names below it cannot collide."""
-    folders = (path if os.path.isdir(path) else os.path.dirname(file_of(path)) for path in paths)
-    return os.path.commonpath([os.path.abspath(folder) for folder in folders])
 
 
 def _name_below(image: str, folder: str) -> str:

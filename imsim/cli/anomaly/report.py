@@ -25,10 +25,9 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.folders import Folder
-from imsim.cli.messages import say
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_folder
+from imsim.cli.outputs import check_folder, say
+from imsim.cli.pairing import Folder
 from imsim.cli.reading import mask_of
 from imsim.errors import ImsimError, silent
 
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     refuse_shared(*pictures)
     read = (arguments.good, arguments.bad, arguments.masks)
     check_folder(arguments.output, [path for path in read if path])
-    detector = load(anomaly.AnomalyDetector, arguments.model)
+    detector = load(arguments.model)
     correction = Correction(arguments)
     (good_names, good), (bad_names, bad) = map(stacked, pictures)
     if good.shape[1:] != bad.shape[1:] or good.dtype != bad.dtype:
@@ -183,12 +182,12 @@ def _mask(file: ImageFile, name: str, size: tuple[int, ...]) -> Array:
     if mask.pixels.shape != size:
         height, width = mask.pixels.shape
         raise ImageFileError(
-            f"{mask.picture.path}: the mask is {width} x {height} pixels, but {name} is "
+            f"{mask.path}: the mask is {width} x {height} pixels, but {name} is "
             f"{size[1]} x {size[0]}; they must have the same size"
         )
     if not mask.pixels.any():
         raise ImageFileError(
-            f"{mask.picture.path}: marks no pixel, but {name} is among the bad images; mark its "
+            f"{mask.path}: marks no pixel, but {name} is among the bad images; mark its "
             "defect, or leave the image out"
         )
     found: Array = mask.pixels

@@ -1,17 +1,28 @@
-"""`imsim anomaly score`: a row per image."""
+"""`imsim anomaly score`: a row per image, found here or by the workers of a cluster."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import secrets
 from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture, file_of
-from imsim.cli.anomaly.fleet_images import check_fleet, scored_afar
-from imsim.cli.anomaly.inputs import IMAGES, Pictures, Unusable, add_fields, digest, field_files
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    Correction,
+    KeptNotes,
+    Pictures,
+    Unusable,
+    add_fields,
+    digest,
+    field_files,
+    load_any,
+)
 from imsim.cli.anomaly.judges import (
     ABOUT_ITEMS,
     ANOMALY,
@@ -22,17 +33,83 @@ from imsim.cli.anomaly.judges import (
     Score,
     add_strips,
     check_order,
+    judge_of,
     load_judge,
     unusable,
 )
 from imsim.cli.anomaly.pictures import Shown, add_pictures
-from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
-from imsim.cli.messages import say, shortened, width
+from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, parts_of
+from imsim.cli.fleet import (
+    FLEET_HELP,
+    Fleet,
+    FleetError,
+    Order,
+    add_fleet,
+    folders_of,
+    refuse_pipes,
+)
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_output, output_format
+from imsim.cli.outputs import check_output, output_format, progress, say, shortened, width
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError, OptionError
 from imsim.tables import padded
+
+
+class Run(NamedTuple):
+    """What a worker needs to know beside the images."""
+
+    model: str
+    model_sha256: str
+    flat: str | None
+    dark: str | None
+    folder: str  # where relative paths begin
+
+
+def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
+    """Score the images that are not known on a cluster, and yield the rows as they come."""
+    pictures, sha256 = rows.pictures, rows.terms.model_sha256
+    run = Run(arguments.model, sha256, arguments.flat, arguments.dark, os.getcwd())
+    files = ((path, "", path) for path in pictures.files)
+    parts = list(parts_of(files, {("", label) for label in rows.known}))
+    if not parts:
+        return
+    inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
+    number, folders = secrets.token_hex(8), folders_of(inputs)
+    order = Order(_load, score_parts, run, number, folders, arguments.workers)
+
+    def lost(part: Part) -> Score:
+        return unusable(part.name(part.subject), LOST)
+
+    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order) as fleet:
+        for answer in as_they_come(fleet, parts, lost):
+            bar.total += sum(part.images for part in answer.rests)
+            bar.update(answer.images)
+            for note, label in answer.notes:
+                pictures.notes.add(note, label)
+            yield from answer.results
+
+
+def _load(run: Run) -> ImageJudge:
+    """Load what judges the images of a run, on a worker."""
+    model = os.path.join(run.folder, run.model)
+    flat, dark = (path and os.path.join(run.folder, path) for path in (run.flat, run.dark))
+    detector = load_any(model)
+    if digest(model) != run.model_sha256:
+        raise ImsimError(f"{model}: is another file there", "copy the model to all machines")
+    fields = argparse.Namespace(flat=flat, dark=dark)
+    return judge_of(detector, Correction(fields, tell=lambda _: None))  # the command tells it
+
+
+def score_parts(judge: ImageJudge, run: Run, parts: list[Part], threads: int) -> Answer:
+    """Score images, on a worker."""
+    opened = Opened()
+    pictures = Pictures([], run.folder)
+    pictures.notes = notes = KeptNotes()
+    images = (pictures.each_of(part.subject, choose=opened.choice(part)) for part in parts)
+    with imsim.workers(threads):
+        results = [row for found in judge.found(chain.from_iterable(images)) for row in found.rows]
+    return opened.answer(results, notes.found)
+
 
 HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
@@ -92,10 +169,10 @@ class Terms(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
-    form = output_format(arguments)
+    output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
-    check_fleet(arguments, inputs)
+    refuse_pipes(arguments, inputs)
     for option, value in (("--scheduler", arguments.scheduler), ("--maps", arguments.maps)):
         if arguments.strips and value is not None:
             raise OptionError(f"{option}: is for images one by one; leave it or --strips out")
@@ -104,7 +181,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures = Pictures(arguments.images)
     if arguments.strips:
         check_order(pictures.files)
-    rows = Rows(arguments, judge, pictures, form)
+    rows = Rows(arguments, judge, pictures)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
@@ -136,10 +213,8 @@ def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[S
     judge, pictures = rows.judge, rows.pictures
     if arguments.scheduler is not None:
         odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
-        sha256 = rows.terms.model_sha256
-        afar = scored_afar(arguments, pictures, sha256, rows.known)
         every: list[Score] = []
-        for row in chain(odd, afar):
+        for row in chain(odd, scored_afar(arguments, rows)):
             yield row
             every += [row] if shown else []
         shown.again(every, pictures)
@@ -158,17 +233,17 @@ class Rows:
         arguments: argparse.Namespace,
         judge: ImageJudge,
         pictures: Pictures,
-        form: str | None,
         first: tuple[str, ...] = (),
     ) -> None:
+        self.form = output_format(arguments)
         self.judge, self.pictures, self.kind = judge, pictures, judge.kind
         self.file = arguments.output
         self.terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
         self.count = self.anomalies = self.rejected = self.without = 0
         self.known: dict[str, list[Score]] = {}  # rows of an earlier run by their images
         self.last: str | None = None  # the image of the last one of them
-        self._more = self.terms._asdict() if form == "csv" else {"kind": self.kind}
-        self.writer = self._opened(arguments, form, first)
+        self._more = self.terms._asdict() if self.form == "csv" else {"kind": self.kind}
+        self.writer = self._opened(arguments, first)
         for row in self.writer.earlier if self.writer else ():
             if row is None:
                 continue
@@ -179,15 +254,15 @@ class Rows:
             self.last = row.image
 
     def _opened(
-        self, arguments: argparse.Namespace, form: str | None, first: tuple[str, ...]
+        self, arguments: argparse.Namespace, first: tuple[str, ...]
     ) -> Writer[Score | None] | None:
         """Open what rows are written with, further columns first; refuse rows of another model."""
         judge, terms = self.judge, self.terms
         layout: Csv | Json
-        if form == "csv":
+        if self.form == "csv":
             scores = ("anomaly_score", "verdict", "reason")
             layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
-        elif form == "json":
+        elif self.form == "json":
             layout = Json(
                 model=arguments.model,
                 model_sha256=terms.model_sha256,
@@ -203,7 +278,7 @@ class Rows:
         def parse(record: Record) -> Score | None:
             if record.get("kind", self.kind) != self.kind:
                 return None
-            if form == "csv":
+            if self.form == "csv":
                 found.add(Terms(float(record["threshold"]), record["model_sha256"]))
             value = record["anomaly_score"]
             if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images import Array, write_png
-from imsim.cli.messages import progress
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_folder, check_new_folder
+from imsim.cli.outputs import check_folder, check_new_folder, progress
 from imsim.cli.rows import Csv
 from imsim.errors import OptionError
 from imsim.whole_files import writing_to
@@ -103,8 +102,7 @@ def _write_images(folder: str, samples: Samples) -> list[str]:
                 write_png(os.path.join(folder, "clean", stem), _deep(samples.clean[i]))
                 mask = samples.defect_masks[i].astype(np.uint8) * np.uint8(255)
                 write_png(os.path.join(folder, "defect_masks", stem), mask)
-            if bar is not None:
-                bar.update()
+            bar.update()
     return names
 
 

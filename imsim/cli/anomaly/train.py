@@ -23,9 +23,8 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range
-from imsim.cli.outputs import check_output
+from imsim.cli.outputs import check_output, say
 from imsim.cli.rows import json_number
 from imsim.errors import OptionError, silent
 from imsim.tables import table
@@ -300,11 +299,10 @@ def add_update(commands: Any) -> None:
 
 def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Let a detector learn further images, save it, and return the exit status."""
-    from imsim import anomaly
     from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 
     check_output(arguments.output, [arguments.model, *arguments.good, *field_files(arguments)])
-    detector: AnomalyDetector = load(anomaly.AnomalyDetector, arguments.model)
+    detector = load(arguments.model)
     pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
     before = detector.threshold_

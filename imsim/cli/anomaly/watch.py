@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture, file_of, looks_like_an_image
+from imsim._images import Picture, file_of, why_not_read
 from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
 from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
 from imsim.cli.anomaly.score import Rows
-from imsim.cli.folders import Folder
-from imsim.cli.messages import say
 from imsim.cli.options import add_command, count
-from imsim.cli.outputs import check_output, output_format
+from imsim.cli.outputs import check_output, output_format, say
+from imsim.cli.pairing import Folder
 from imsim.cli.rows import changed_since
 from imsim.errors import ImsimError, OptionError
 
@@ -112,7 +111,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             raise OptionError(f"{option} {value:g}: expected a positive number of seconds")
     if arguments.output is None and not arguments.json:
         arguments.csv = True
-    form = output_format(arguments)
+    output_format(arguments)
     if not os.path.isdir(arguments.folder):
         what = "is no folder" if os.path.exists(arguments.folder) else "there is no such folder"
         raise OptionError(f"{arguments.folder}: {what}; name the folder in which images appear")
@@ -120,11 +119,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     check_output(arguments.output, inputs, resume=arguments.resume)
     judge = load_judge(arguments)
     pictures = Pictures([])
-    rows = Rows(arguments, judge, pictures, form, ("time",))
+    rows = Rows(arguments, judge, pictures, ("time",))
     is_interrupted = False
     try:
         try:
-            _watch(arguments, rows, form)
+            _watch(arguments, rows)
         except KeyboardInterrupt:
             is_interrupted = True
         for found in judge.end():
@@ -145,9 +144,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     return status
 
 
-def _watch(arguments: argparse.Namespace, rows: Rows, form: str | None) -> None:
+def _watch(arguments: argparse.Namespace, rows: Rows) -> None:
     """Write rows until the number of images or the time is reached."""
-    drifts = _Drifts(rows, form == "json") if arguments.drift else None
+    drifts = _Drifts(rows) if arguments.drift else None
     known: set[str] = set()
     if rows.writer is not None and rows.known:
         changed = changed_since(rows.writer.written, rows.known)
@@ -256,7 +255,7 @@ class _Arrivals:
             state, reason = new[path]
             if reason is None:
                 yield from self._images(path, state)
-            elif reason is not OTHER or looks_like_an_image(path):
+            elif reason is not OTHER or why_not_read(path):
                 self.count += 1
                 yield Unusable(path, reason)
             if self._waiting.get(path) == state:
@@ -291,10 +290,10 @@ class _Arrivals:
 class _Drifts:
     """Follows the images with a drift alarm, and tells when something begins or ends to drift."""
 
-    def __init__(self, rows: Rows, as_rows: bool) -> None:
+    def __init__(self, rows: Rows) -> None:
         from imsim.anomaly import DriftAlarm
 
-        self._writer = rows.writer if as_rows else None
+        self._writer = rows.writer if rows.form == "json" else None
         self._alarm: DriftAlarm | None = None
         self._names: deque[str] = deque(maxlen=REMEMBERED)
         self._drifting: dict[str, Drift] = {}

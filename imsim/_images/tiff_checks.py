@@ -1,4 +1,7 @@
-"""Checks of the strips and tiles of a TIFF page, for damage that their decoders ignore."""
+"""Checks of a TIFF file: its chain of pages, which may be a circle, and its strips and tiles.
+
+tifffile, and the decoders of strips and tiles, ignore such damage.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,90 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from imsim._images.codestreams import check_end_mark, check_runs, check_webp
 from imsim._images.jpeg import check_stream
-from imsim._images.pictures import ImageFileError
+from imsim._images.pictures import Array, ImageFileError
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_KIND, _OLD_KIND, _SUBIMAGES = 254, 255, 330  # NewSubfileType, SubfileType, SubIFDs
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_MOST_TAGS = 4096  # a page with more tags is broken, also for tifffile
+
+
+class Link(NamedTuple):
+    """What a page declares."""
+
+    reduced: bool = False
+    """Whether it is a smaller copy of another page."""
+    aside: bool = False
+    """Whether it is no image of its own."""
+    subimages: int = 0
+
+
+def walk(stream: BinaryIO) -> list[Link]:
+    """Return the declaration of each page, up to the end of the chain or a break."""
+    order = "<" if stream.read(2) == b"II" else ">"
+    big = struct.unpack(f"{order}H", stream.read(2))[0] == 43
+    if big:
+        stream.seek(4, 1)
+    count_format = struct.Struct(f"{order}{'Q' if big else 'H'}")
+    offset_format = struct.Struct(f"{order}{'Q' if big else 'I'}")
+    entry = np.dtype(
+        [
+            ("code", f"{order}u2"),
+            ("type", f"{order}u2"),
+            ("count", f"{order}u{8 if big else 4}"),
+            ("value", f"V{8 if big else 4}"),
+        ]
+    )
+    links: list[Link] = []
+    seen: set[int] = set()
+    while offset := _unpack(offset_format, stream):
+        if offset in seen:
+            raise ImageFileError(
+                f"damaged: its chain of pages runs in a circle: page {len(links)} is at byte "
+                f"{offset}, as an earlier one"
+            )
+        seen.add(offset)
+        stream.seek(offset)
+        tags = _unpack(count_format, stream)
+        if not 0 < tags <= _MOST_TAGS:
+            break
+        content = stream.read(tags * entry.itemsize)
+        if len(content) < tags * entry.itemsize:
+            break
+        links.append(_link(np.frombuffer(content, entry), order))
+    return links
+
+
+def _unpack(form: struct.Struct, stream: BinaryIO) -> int:
+    content = stream.read(form.size)
+    return int(form.unpack(content)[0]) if len(content) == form.size else 0
+
+
+def _link(tags: Array, order: str) -> Link:
+    codes = tags["code"].tolist()
+    kind = _value(tags[codes.index(_KIND)], order) if _KIND in codes else 0
+    if not kind and _OLD_KIND in codes and _value(tags[codes.index(_OLD_KIND)], order) == 2:
+        kind = _REDUCED
+    subimages = int(tags[codes.index(_SUBIMAGES)]["count"]) if _SUBIMAGES in codes else 0
+    return Link(bool(kind & _REDUCED), bool(kind & (_REDUCED | _MASK)), subimages)
+
+
+def _value(tag: np.void, order: str) -> int:
+    size = {3: 2, 4: 4}.get(int(tag["type"]), 0)
+    return int.from_bytes(bytes(tag["value"])[:size], "little" if order == "<" else "big")
+
+
 # Values of the Compression tag.
-_NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
+NONE, _FAX_RLE, _FAX_3, _FAX_4, LZW = 1, 2, 3, 4, 5
 _JPEGS = (6, 7, 33007, 34892)
 _JPEG_XR, _PNG = (22610, 34934), 34933
 _JPEG_2000, _WEBP = (33003, 33004, 33005, 34712), (34927, 50001)
@@ -36,8 +110,8 @@ _PICTURES = (
 INEXACT = frozenset({*_JPEGS, *_PICTURES} - {_PNG})
 """What may change numbers; all but JPEG can keep them, which their chunks do not tell alike."""
 _DEFLATE, _LZMA = (8, 32946), 34925
-_PACKBITS, _ZSTD = 32773, (34926, 50000)
-WITH_PREDICTOR = frozenset({_LZW, *_DEFLATE, _LZMA, *_ZSTD})
+PACKBITS, _ZSTD = 32773, (34926, 50000)
+WITH_PREDICTOR = frozenset({LZW, *_DEFLATE, _LZMA, *_ZSTD})
 """Compressions of data behind a predictor, as libtiff has them."""
 _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
@@ -64,20 +138,7 @@ class _Chunk(NamedTuple):
 
 
 def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
-    """Refuse a page whose strips or tiles are damaged, or differ from what it declares.
-
-    Parameters
-    ----------
-    page : tifffile.TiffPage
-        All its strips or tiles are there.
-    counts : numpy.ndarray
-        Bytes of each of them.
-
-    Raises
-    ------
-    ImageFileError
-        If the decoder would invent or omit pixels without an error.
-    """
+    """Refuse damaged strips or tiles, of which the decoder would invent or omit pixels."""
     check = chunk_check(page, counts)
     if check is None:
         return
@@ -96,17 +157,11 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
 def chunk_check(
     page: TiffPage, counts: np.ndarray[Any, Any]
 ) -> Callable[[bytes, int], None] | None:
-    """Return a check of the content of a strip or tile, by its index; None if the decoder checks.
-
-    Raises
-    ------
-    ImageFileError
-        If strips or tiles hold more bytes than their pixels.
-    """
+    """Return a check of the content of a strip or tile, by its index; None: the decoder checks."""
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    if page.compression == _NONE:
+    if page.compression == NONE:
         if (counts > chunk.nbytes + _PADDING).any():
             raise ImageFileError(
                 f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels "
@@ -130,7 +185,7 @@ def chunk_check(
 
 def most_bytes(page: TiffPage) -> float:
     """Return the bytes that a strip or tile takes at most; of compressed ones nothing tells."""
-    return _chunk(page).nbytes if page.compression == _NONE else math.inf
+    return _chunk(page).nbytes if page.compression == NONE else math.inf
 
 
 def _chunk(page: TiffPage) -> _Chunk:
@@ -153,9 +208,9 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         if codec in _DEFLATE and find_spec("imagecodecs") is not None and not is_packed:
             return None
         return lambda content, rows: _check_inflated(content, rows, chunk, _INFLATORS[codec]())
-    if codec == _LZW:
+    if codec == LZW:
         return lambda content, rows: _check_lzw(content, rows, chunk)
-    if codec == _PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
+    if codec == PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
         return lambda content, _: check_runs(content, chunk.nbytes)
     if find_spec("imagecodecs") is None:
         return None  # no other codec can be decoded
