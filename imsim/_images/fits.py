@@ -43,6 +43,7 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     stream = source.open()
     size = stream.seek(0, 2)
     stream.seek(0)
+    notes = []
     with warnings.catch_warnings():
         # Of cards that break a rule. What is cut off is found below.
         warnings.simplefilter("ignore")
@@ -50,11 +51,20 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             file = fits.open(
                 stream, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=False
             )
-            _check_whole(file, size)
+            _check_whole(file, size, source)
             images = {
                 i: hdu.name for i, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) > 1
             }
             index = _chosen(images, name)
+            hdu = file[index]
+            stored_as = hdu.header, hdu.fileinfo()
+            if _is_compressed(hdu):
+                stored_as = _as_table(source, index)
+                _check_exact(stored_as[0], reading)
+            elif _has_more(source, hdu):
+                notes.append(
+                    "what follows its pixels is not 0, as FITS has it; are its axes right?"
+                )
         except BaseException as error:
             stream.close()
             if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EOVERFLOW):
@@ -62,18 +72,6 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
                     "damaged: its header tells of more data than a file can have"
                 ) from error
             raise
-    hdu = file[index]
-    stored_as = hdu.header, hdu.fileinfo()
-    notes = []
-    try:
-        if _is_compressed(hdu):
-            stored_as = _as_table(source, index)
-            _check_exact(stored_as[0], reading)
-        elif _has_more(source, hdu):
-            notes.append("what follows its pixels is not 0, as FITS has it; are its axes right?")
-    except BaseException:
-        stream.close()
-        raise
     kind = np.dtype(_TYPES[hdu.header["BITPIX"]])
     shape = tuple(hdu.shape)
     # The order of axes is certain, unless somebody says that one of them counts channels.
@@ -105,7 +103,7 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     return Pages(len(axes), read, stream.close, counting=axes.leading)
 
 
-def _check_whole(file: Any, size: int) -> None:
+def _check_whole(file: Any, size: int, source: Source) -> None:
     """Refuse a file that ends before its data do, or goes on with something else."""
     end = 0
     for number, hdu in enumerate(file):
@@ -114,7 +112,8 @@ def _check_whole(file: Any, size: int) -> None:
         if (bits := hdu.header.get("BITPIX")) not in _TYPES:
             known = ", ".join(map(str, _TYPES))
             raise ImageFileError(f"damaged: its BITPIX is {bits}; expected one of {known}")
-        keywords = [keyword for keyword in hdu.header if _STRUCTURE.fullmatch(keyword)]
+        header = _as_table(source, number)[0] if _is_compressed(hdu) else hdu.header
+        keywords = [keyword for keyword in header if _STRUCTURE.fullmatch(keyword)]
         twice = sorted({keyword for keyword in keywords if keywords.count(keyword) > 1})
         if twice or (number == 0 and "XTENSION" in keywords):
             # Its end is not seen, so that the next header goes on with it.
