@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from imsim._images import same_file
 from imsim._version import __version__
 from imsim.cli.messages import say_line
-from imsim.cli.outputs import check_output, is_standard_output
+from imsim.cli.outputs import check_output
 from imsim.errors import OptionError
 from imsim.pages import readable
 from imsim.tables import number
@@ -70,10 +70,6 @@ def check_junit(
         If it is.
     """
     file, rows = arguments.junit, arguments.output
-    if is_standard_output(file):
-        raise OptionError(
-            f"--junit {file}: is written to a file, and not to standard output; name one"
-        )
     if rows is not None and same_file(file, rows):
         raise OptionError(f"--junit {file}: is the file of --output; name another one")
     check_output(file, inputs, images=images, option="--junit")
