@@ -298,6 +298,7 @@ def test_rows_of_several_folders_name_them(capsys):
         ("a.png", "b.png", "--metrics", "rmse", "c.png"),
         ("a.png", "b.png", "c.png", "--metrics", "rmse"),
         ("--metrics", "rmse", "--", "a.png", "b.png", "c.png"),
+        ("a.png", "b.png", "--metrics", "rmse", "--", "c.png"),
     ],
 )
 def test_options_stand_before_between_and_after_files(capsys, call):

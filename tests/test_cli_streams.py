@@ -107,7 +107,24 @@ def test_what_is_printed_is_not_written_over_what_goes_to_the_same_file(name, in
     assert [row.split(",")[0] for row in rows] == ["reference", "a.png", "a.png"]
     with printing_to(into):
         assert main([*images, "--junit", name]) == 2
-    assert "not to standard output" in capsys.readouterr().err
+    assert "does not go to standard output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["compare", "a.png", "b.png", "--metrics", "ssim", "--maps"],
+        ["compare", "a.png", "b.png", "--junit"],
+        ["anomaly", "train", "a.png", "-o"],
+        ["anomaly", "update", "m", "a.png", "-o"],
+        ["anomaly", "report", "m", "a.png", "b.png", "-o"],
+        ["anomaly", "simulate", "-o"],
+    ],
+)
+def test_what_is_no_stream_does_not_go_to_standard_output(call, capsys):
+    assert main([*call, "-"]) == 2
+    assert "-: this does not go to standard output; name" in capsys.readouterr().err
+    assert not Path("-").exists()
 
 
 def test_in_a_folder_that_is_gone():

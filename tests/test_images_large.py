@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,28 @@ def test_described_stacks():
             assert len(file) == len(small) == 3
             for index, picture in enumerate(small):
                 same(file.read(index), picture)
+
+
+@pytest.mark.parametrize("kind", [{}, {"tile": (16, 16), "compression": "zlib"}])
+def test_an_image_is_opened_while_a_part_of_another_one_is_read(kind, monkeypatch):
+    save("a.tif", stack := np.stack([GREY, ~GREY]), metadata=None, **kind)
+    read, meanwhile, reading = tifffile.FileHandle.read, threading.Event(), threading.Event()
+
+    def slow(handle, *size):
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            meanwhile.wait(0.05)
+        return read(handle, *size)
+
+    with ImageFile("a.tif", SMALL) as file, ThreadPoolExecutor(1) as other:
+        first = file.read(0).pixels
+        monkeypatch.setattr(tifffile.FileHandle, "read", slow)
+        part = other.submit(first.__getitem__, slice(None))
+        assert reading.wait(5)
+        second = file.read(1).pixels[:]
+        meanwhile.set()
+        np.testing.assert_array_equal(part.result(), stack[0])
+    np.testing.assert_array_equal(second, stack[1])
 
 
 def test_only_what_is_too_large_stays_on_the_disk():

@@ -50,7 +50,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         # Planes in other files are not looked for.
         name = source.path if source.content is None else source.open()
         tiff = TiffFile(name, _multifile=False)
-        tiff.filehandle.set_lock(True)  # parts of several images may be read at a time
+        tiff.filehandle.set_lock(True)
         try:
             count = len(tiff.pages)
             breaks = [match for match in map(_BREAK.match, opening) if match]
@@ -68,7 +68,8 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
     def read(index: int) -> Contents:
         if index == len(images):
             raise ImageFileError(f"damaged: the file is cut off or broken here ({broken})")
-        with _logged() as messages:
+        # Tags are read here, and parts of other images at the same time by other threads.
+        with _logged() as messages, tiff.filehandle.lock:
             found = images[index]()
         if isinstance(found.pixels, Raster):
             found.pixels.guards.append(_heard)

@@ -117,7 +117,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
         of interquartile ranges above the upper quartile. At least 5 % and five images have to be
-        so, and a quarter at most. None keeps all images.
+        so, or, of 30 to 99 images, one twice as far; and a quarter at most. None keeps all
+        images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 

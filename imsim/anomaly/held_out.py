@@ -41,6 +41,9 @@ fence next to the median: clean chocolate bars scored up to 1.3 times it, defect
 LEAST_ODD, LEAST_NUMBER = 0.05, 5
 """Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
 the fence, and of 40 to 60 up to three."""
+FAR_OUT, FEW = 2.0, range(30, 100)
+"""Times the reach of the fence beyond which fewer than five of so few images are odd too (Tukey's
+outer fence): where a tenth of 40 is bad, four are. The quartiles of fewer are too uncertain."""
 MOST_ODD = 0.25
 """Largest share of odd images. Above the upper quartile lie no more; but without those of earlier
 rounds it moves down."""
@@ -195,7 +198,7 @@ class CrossFit:
         for _ in range(ROUNDS):
             found = odd_ones(columns, fence, odd)
             first = first or int(found.sum())
-            most = min(MOST_ODD * len(odd), GROWTH * first)
+            most = min(MOST_ODD * len(odd), GROWTH * max(first, LEAST_NUMBER))
             if found.sum() > most:  # good images simply differ
                 found = np.zeros_like(odd)
             if (found == odd).all():
@@ -268,7 +271,8 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
     a normal distribution; an odd score is then also at least 1.3 times the median. Of several
     columns the largest counts, each from its median in units of its interquartile range.
 
-    Few such images are none: without `known` ones it takes 5 % of those with a score, and five.
+    Few such images are none: without `known` ones it takes 5 % of those with a score, and five; of
+    30 to 99 images, a reach of 2 k will do as well.
 
     References
     ----------
@@ -296,7 +300,7 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
     low, high = np.quantile(total[judged & ~known], (0.25, 0.75))
     odd: Booleans = is_far & (total > high + reach * (high - low))
     if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * judged.sum()):
-        odd[:] = False
+        odd &= (total > high + FAR_OUT * reach * (high - low)) & (int(judged.sum()) in FEW)
     return odd
 
 

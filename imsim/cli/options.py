@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -35,6 +35,20 @@ _TYPES = ["bool", *(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 
 _TYPES += ["float16", "float32", "float64"]
 
 
+class _Name(str):
+    """What stands after `--`, and so is no option, whatever it begins with."""
+
+    __slots__ = ()
+
+
+def _named(args: Sequence[str]) -> list[str]:
+    """Return arguments without their first `--`, which argparse loses where files are divided."""
+    if "--" not in args:
+        return list(args)
+    end = list(args).index("--")
+    return [*args[:end], *map(_Name, args[end + 1 :])]
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints may quote any name, and whose options stand anywhere."""
 
@@ -48,19 +62,21 @@ class Parser(argparse.ArgumentParser):
         """Parse, with options before, between and after the files.
 
         argparse does that in another method, which it never calls for a command of a command,
-        which calls this one, and which before Python 3.13 loses a `--`.
+        which calls this one.
         """
         if self._subparsers is not None or self._is_inside:
             return super().parse_known_args(args, namespace)
         self._is_inside = True
         try:
-            parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
-            found, unknown = parse(args, namespace)
+            found, unknown = self.parse_known_intermixed_args(_named(args), namespace)
         finally:
             self._is_inside = False
         if unknown:  # said here, the usage is that of the command
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        return None if isinstance(arg_string, _Name) else super()._parse_optional(arg_string)
 
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""

@@ -18,7 +18,6 @@ from imsim.cli.outputs import (
     Notes,
     Tally,
     check_output,
-    is_standard_output,
     say,
     say_line,
     shortened,
@@ -74,10 +73,6 @@ def check_junit(
 ) -> None:
     """Refuse a file of --junit that cannot be written, or that is another one of the run."""
     file, rows = arguments.junit, arguments.output
-    if is_standard_output(file):
-        raise OptionError(
-            f"--junit {file}: is written to a file, and not to standard output; name one"
-        )
     if rows is not None and same_file(file, rows):
         raise OptionError(f"--junit {file}: is the file of --output; name another one")
     check_output(file, inputs, images=images, option="--junit")

@@ -344,6 +344,8 @@ def _lies_in(path: str, folder: str) -> bool:
 def _check_place(path: str) -> None:
     if not path:
         raise OptionError("'': is empty; name a folder")
+    if is_standard_output(path):
+        raise OptionError(f"{path}: this does not go to standard output; name a file or a folder")
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
         raise OptionError(f"{path}: there is no folder {parent}; make it first")

@@ -39,6 +39,35 @@ def test_faults_are_found_and_nothing_else() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (np.s_[30:32, 30:32], 0),
+        (np.s_[20:22, 40:42], 0.6),  # about as dark as items are
+        (([30, 31, 31], [30, 30, 31]), 1.5),  # no rectangle
+        (np.s_[:, 20:22], 0),
+        (np.s_[33:36], 0),
+        (np.s_[:, 0], 0),
+        (np.s_[-2:], 1.4),
+        (np.s_[:32, 40], 0),  # a sensor that is read from both ends
+    ],
+)
+def test_faults_side_by_side_are_found(place: Any, value: float) -> None:
+    images, expected = GOOD.copy(), np.zeros(GOOD.shape[1:], bool)
+    images[(slice(None), *np.index_exp[place])], expected[place] = value, True
+    found = signal.faults_of(absorbed(images))
+    assert found[expected].all()
+    assert (found & ~expected).sum() <= 3  # half a column is not ended to the pixel
+
+
+def test_what_is_blurred_is_no_cluster() -> None:
+    y, x = np.mgrid[:64, :64]
+    images = np.random.default_rng(0).normal(0, 0.01, (40, 64, 64)).astype(np.float32)
+    for sigma, at in ((0.5, 15), (0.8, 30), (1.5, 45)):
+        images += 2 * np.exp(-((y - at) ** 2 + (x - at + 0.4) ** 2) / (2 * sigma**2))
+    assert not signal.faults_of(images).any()
+
+
 def test_detector_with_faults_tells_as_well_as_one_without() -> None:
     aurocs = []
     for make in (np.copy, spoiled):

@@ -125,7 +125,15 @@ def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
     bad = np.concatenate([good[:90], np.full((10, 1), 4.0)])
     assert not odd_ones(good, 1.5).any()
     np.testing.assert_array_equal(odd_ones(bad, 1.5), np.arange(100) >= 90)
-    # Four are too few to act on, and scores next to the median are never odd.
+    # One of 30 to 99 has to be twice as far.
+    few = np.exp(rng.normal(0, 0.2, (40, 1)))
+    few[0] = 4.0
+    np.testing.assert_array_equal(odd_ones(few, 1.5), np.arange(40) < 1)
+    few[0] = np.exp(
+        np.quantile(np.log(few), 0.75) + 2 * np.ptp(np.quantile(np.log(few), [0.25, 0.75]))
+    )
+    assert not odd_ones(few, 1.5).any()
+    # Of more, four are too few to act on, and scores next to the median are never odd.
     assert not odd_ones(np.concatenate([good[:96], np.full((4, 1), 4.0)]), 1.5).any()
     close = np.concatenate([1 + rng.normal(0, 1e-3, (90, 1)), np.full((10, 1), 1.2)])
     assert not odd_ones(close, 1.5).any()
@@ -155,6 +163,15 @@ def test_bad_images_among_the_good_are_left_out() -> None:
     kept = whole(aggregate="mean", fence=None).fit(images)
     assert not kept.odd_
     assert kept.threshold_ > 2 * detector.threshold_
+
+
+def test_a_tenth_of_few_images_is_left_out() -> None:
+    images = waves(40, 0)
+    images[::10] = spotted(4, 1)
+    with pytest.warns(OddImageWarning):
+        detector = whole(aggregate="mean").fit(images)
+    assert {0, 10, 20, 30} <= set(detector.odd_)
+    assert len(detector.odd_) <= 7
 
 
 @pytest.mark.parametrize("fence", [-1, "x", np.nan, True])

@@ -69,10 +69,11 @@ class VirtualPeel(Stored):
     r"""Peel items: keep the interior, take the smooth thickness trend out, equalise the noise.
 
     1. Absorbance A from the pixel values; the frame's border is the open beam. Pixels, rows and
-       columns that stand alone in the median of the good images are faults of the detector: they
-       take the value of the nearest sound pixel. The gains of columns and rows drift after the
-       flat field was taken; each image shows them in its open beam, and they are subtracted. A
-       pixel of a single image that stands alone takes the middle of its neighbours.
+       columns that stand alone, or up to five together, in the median or in the variation of the
+       good images are faults of the detector: they take the value of the nearest sound pixel. The
+       gains of columns and rows drift after the flat field was taken; each image shows them in its
+       open beam, and they are subtracted. A pixel of a single image that stands alone takes the
+       middle of its neighbours.
     2. The item, as `segment` finds it, and its interior: `width` pixels away from its rim.
     3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, plus the
        same mean of the residual. The residual is clipped at three standard deviations of good

@@ -6,6 +6,7 @@ texture: its trend, the filter for a small body in it, and its strength at the r
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,7 +29,17 @@ item, differ by less than this part of its own distance from them. The blur of a
 the smallest body: for a Gaussian of half a pixel the neighbours of a point differ by 0.14."""
 _LINE, _THROUGHOUT = 10.0, 0.9
 """A row or column is faulty if it differs from its neighbours by this many robust standard
-deviations of all, and in this share of its length."""
+deviations of all, and in this share of its length, which begins at the frame."""
+_WIDEST = 5
+"""Most rows and columns that are faulty together."""
+_ROWS = 128
+"""Rows whose clusters are sought at a time: 50 arrays of them are held."""
+_STILL = 1e-6
+"""Least standard deviation of a pixel that counts, in absorbance."""
+_ALIKE = 0.2
+"""Pixels around a cluster differ by less than this part of its distance from them."""
+_ROUNDING = np.float32(1e-6)
+"""Part of a level that its differences may be off by."""
 _LARGEST_STEP = 0.2
 """Largest difference in absorbance between neighbours that counts as one of gains, which change by
 a few per cent. What differs by more is a body or a fault, and must stay to be seen."""
@@ -58,14 +69,15 @@ _LEAST_STRENGTH = 0.1
 
 
 def faults_of(images: Floats) -> Booleans:
-    """Find pixels, rows and columns that stand alone in the median of good images.
+    """Find pixels, clusters, rows and columns that stand alone among good images.
 
     Items lie in many places, or have no structure of single pixels: what stays alone is the sensor.
+    Its level is seen in the median of the images; what is stuck at the level of items in how little
+    it varies.
     """
-    middle = np.median(images, axis=0)[None]
-    found: Booleans = lone(middle)[0]
-    found |= _lines(middle[0])[None, :]
-    found |= _lines(middle[0].T)[:, None]
+    variation = np.log(np.maximum(np.std(images, axis=0), _STILL))
+    middle = np.median(images, axis=0)
+    found = lone(middle[None])[0] | _alone(middle) | _alone(variation)
     return found if found.mean() < 0.5 else np.zeros_like(found)
 
 
@@ -99,17 +111,77 @@ def lone(images: Floats) -> Booleans:
     return result
 
 
-def _lines(image: Floats) -> Booleans:
-    """Find columns that are above, or below, both their neighbours all along, and far."""
-    result = np.zeros(image.shape[1], np.bool_)
-    if image.shape[1] < 3:
+def _alone(image: Floats) -> Booleans:
+    """Find clusters, rows and columns that stand alone."""
+    found = np.zeros(image.shape, np.bool_)
+    for size in range(1, _WIDEST + 1):
+        for top in range(0, len(image) if size > 1 else 0, _ROWS):
+            rows = slice(top, top + _ROWS + size + 1)
+            found[rows] |= _clusters(image[rows], size)
+        for turns in range(4):
+            found |= np.rot90(_columns(np.rot90(image, turns), size), -turns)
+    return found
+
+
+def _clusters(image: Floats, size: int) -> Booleans:
+    """Find pixels of a square that are far from those around it, which are alike but for a slope.
+
+    Others of the square are like those around it: the edges of what is blurred are neither.
+    """
+    result = np.zeros(image.shape, np.bool_)
+    if min(image.shape) < size + 2:
         return result
-    left, here, right = image[:, :-2], image[:, 1:-1], image[:, 2:]
-    apart = np.median(here - (left + right) / 2, axis=0)
-    deviation = ROBUST * float(np.median(np.abs(apart)))
-    above, below = (here > np.maximum(left, right)), (here < np.minimum(left, right))
-    throughout = np.maximum(above.mean(axis=0), below.mean(axis=0)) > _THROUGHOUT
-    result[1:-1] = throughout & (np.abs(apart) > _LINE * deviation)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (size + 2, size + 2))
+    steps = np.arange(size + 2, dtype=np.float32) - np.float32((size + 1) / 2)
+    places = list(itertools.product(range(size + 2), repeat=2))
+    ring = [(y, x) for y, x in places if {y, x} & {0, size + 1}]
+    # The plane that fits best: the ring is symmetric, so that its terms are independent.
+    level = sum(windows[..., y, x] for y, x in ring) / np.float32(len(ring))
+    lever = sum(steps[y] ** 2 for y, _ in ring)
+    down = sum(windows[..., y, x] * steps[y] for y, x in ring) / lever
+    across = sum(windows[..., y, x] * steps[x] for y, x in ring) / lever
+
+    def apart(y: int, x: int) -> Floats:
+        found: Floats = windows[..., y, x] - level - down * steps[y] - across * steps[x]
+        return found
+
+    spread = np.ptp([apart(y, x) for y, x in ring], axis=0) + _ROUNDING * np.abs(level)
+    inner = [place for place in places if place not in ring]
+    distances = np.abs([apart(y, x) for y, x in inner])
+    far = distances > spread / _ALIKE
+    far &= (far | (distances <= spread)).all(axis=0)
+    for (y, x), places_of in zip(inner, far, strict=True):
+        result[y : y + len(places_of), x : x + places_of.shape[1]] |= places_of
+    return result
+
+
+def _columns(image: Floats, width: int) -> Booleans:
+    """Find columns, so many side by side, that differ from those beside them from the top on.
+
+    They are above, or below, both of them nearly all along a quarter of the image or more, and 16
+    pixels. Beyond the frame, the image goes on straight.
+    """
+    result = np.zeros(image.shape, np.bool_)
+    if image.shape[1] < width + 2:
+        return result
+    first, last = (
+        side[:, width] + (side[:, width] - side[:, width + 1]) * np.float32(width + 1)
+        for side in (image, image[:, ::-1])
+    )
+    image = np.column_stack([first, image, last])
+    left, right = image[:, : -width - 1], image[:, width + 1 :]
+    inner = np.stack([image[:, 1 + k : image.shape[1] - width + k] for k in range(width)])
+    apart = inner.mean(axis=0) - (left + right) / 2
+    deviation = ROBUST * float(np.median(np.abs(np.median(apart, axis=0))))
+    above = inner.min(axis=0) > np.maximum(left, right)
+    below = inner.max(axis=0) < np.minimum(left, right)
+    lengths = np.arange(1, len(image) + 1)
+    for side in (above, below):
+        holds = side.cumsum(axis=0) > _THROUGHOUT * lengths[:, None]
+        ends = (holds * lengths[:, None]).max(axis=0)
+        for x in np.flatnonzero(ends >= min(len(image), max(len(image) / 4, 16))):
+            if abs(np.median(apart[: ends[x], x])) > _LINE * deviation:
+                result[: ends[x], x : x + width] = True
     return result
 
 
