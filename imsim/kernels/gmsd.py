@@ -221,7 +221,7 @@ def find_scored(mask, start, marks, scored):  # type: ignore[no-untyped-def]
             _erode(marks[0], marks[1], marks[2], marks[3], scored[r - 1 - start])
 
 
-@part
+@kernel  # as a part, it is slower
 def _fill_inside(mask, r, line, inside):  # type: ignore[no-untyped-def]
     """Find the cells of a row that have all their pixels inside the mask; beyond the frame, all."""
     columns = (mask.shape[1] + 1) // 2
