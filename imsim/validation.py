@@ -438,7 +438,7 @@ def check_memory(value: Any) -> int:
         return MEMORY
     found: Any = value
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        parts = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
         unit = None if parts is None else _UNITS.get(parts[2].upper())
         found = None if parts is None or unit is None else int(float(parts[1]) * unit)
     is_number = isinstance(found, numbers.Integral) and not isinstance(found, bool)
