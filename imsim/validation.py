@@ -249,7 +249,7 @@ def check_images(
             x, y = _at_most_double(x, y)
         elif is_tensor(x) and xp.uint64 in (x.dtype, y.dtype):
             raise DTypeError(
-                "an image has dtype torch.uint64, with which PyTorch computes almost nothing",
+                f"{'ba'[x.dtype == xp.uint64]} has dtype torch.uint64, which PyTorch barely knows",
                 "convert it, e.g. to torch.int64 or torch.float64",
             )
         elif is_tensor(x):  # nor does it with floats of 8 bits
