@@ -45,7 +45,7 @@ from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, ImageLike, MaskLike, Score, Writable
-from imsim.validation import Images, check_choice, check_memory
+from imsim.validation import Images, check_choice, check_memory, check_ndim
 from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
@@ -123,6 +123,7 @@ def score(
     """
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
+    ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     scored = functools.partial(_scored, facts, formula, arguments, weight_power)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
@@ -173,6 +174,7 @@ def score_map(
     """Compute local values, and lay them out on the grid of the input; see `score`."""
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
+    ndim = check_ndim(ndim)
     if names.are_labelled(a, b):
         if out is not None:
             raise OptionError("out= with arrays of xarray", "leave it out, and store the map")

@@ -93,7 +93,7 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
                 highs.append(int((image if valid is None else np.where(valid, image, least)).max()))
             continue
         # Not every library has a minimum of every integer dtype.
-        image = image if xp is np else to_widest_float(image)
+        image = image if xp is np else to_widest_float(without_gradient(image))
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)

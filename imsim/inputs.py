@@ -318,7 +318,8 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
 
 def to_namespace(name: str, array: Array, xp: ModuleType, where: Any) -> Array:
     """Convert a NumPy array of any layout and byte order."""
-    plain = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    # PyTorch warns of memory that it may not write to.
+    plain = np.require(array, array.dtype.newbyteorder("="), ("C", "W"))
     try:
         with np.errstate(over="ignore"):  # told below
             found = xp.asarray(plain, device=where)

@@ -303,7 +303,7 @@ def regions(
 def _checked_labels(labels: ImageLike, images: Images) -> Array:
     """Return the label image."""
     # The pixels of a palette image are what is meant here.
-    array = np.asarray(labels) if getattr(labels, "mode", None) == "P" else labels
+    array = np.asarray(labels) if str(getattr(labels, "mode", None)) == "P" else labels
     array = as_array("labels", array)
     if not isinstance(array, np.ndarray):
         raise DTypeError("labels is no NumPy array", "convert it with numpy.asarray")

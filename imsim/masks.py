@@ -18,7 +18,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import is_finite
-from imsim.inputs import as_array, check_real, to_namespace, to_numpy
+from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_numpy
 from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
 from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array, ImageLike, MaskLike
@@ -79,7 +79,11 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     remedy = "pass booleans, True = use, e.g. mask=(labels > 0), or numbers as weights="
     if array.dtype == xp.bool:
         return array
-    if not xp.isdtype(array.dtype, "integral"):
+    try:
+        is_integral = xp.isdtype(array.dtype, "integral")
+    except TypeError:  # of a dtype that is no NumPy's own, such as bfloat16, or of text
+        is_integral = False
+    if not is_integral:
         raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
     if is_compiling():
@@ -188,6 +192,7 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
         raise ShapeError(f"shape={shape!r}", "expected the height and width of the images")
     for name, side in zip(("height", "width"), shape, strict=True):
         check_integer(f"the {name} in shape", side, 1)
+    check_meaning("vertices", vertices)
     is_one = _depth(vertices) == 2
     polygons = {"vertices": vertices} if is_one else _named(vertices)
     mask = np.zeros(shape, np.bool_)

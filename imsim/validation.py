@@ -249,7 +249,7 @@ def check_images(
             x, y = _at_most_double(x, y)
         elif is_tensor(x) and xp.uint64 in (x.dtype, y.dtype):
             raise DTypeError(
-                "an image has dtype torch.uint64, with which PyTorch computes almost nothing",
+                f"{'ba'[x.dtype == xp.uint64]} has dtype torch.uint64, which PyTorch barely knows",
                 "convert it, e.g. to torch.int64 or torch.float64",
             )
         elif is_tensor(x):  # nor does it with floats of 8 bits
@@ -438,7 +438,7 @@ def check_memory(value: Any) -> int:
         return MEMORY
     found: Any = value
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        parts = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
         unit = None if parts is None else _UNITS.get(parts[2].upper())
         found = None if parts is None or unit is None else int(float(parts[1]) * unit)
     is_number = isinstance(found, numbers.Integral) and not isinstance(found, bool)

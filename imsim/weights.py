@@ -115,7 +115,8 @@ def _unchecked(array: Array, images: Images, mask: Array | None) -> tuple[Images
 
 def _unit_of(largest: Array) -> Array:
     """Return a power of four, whose root is exact too: scores by its multiples have equal bits."""
-    root = array_namespace(largest).sqrt(largest)
+    # Half of it: the root of the largest float would be rounded up to a power whose square is none.
+    root = array_namespace(largest).sqrt(largest / 2)
     return scaling_unit(root, root=2 * UNSCALED) ** 2
 
 

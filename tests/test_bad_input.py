@@ -60,8 +60,9 @@ def test_mask_batch_that_does_not_broadcast(name: str) -> None:
         MASK.astype(complex),
         MASK.astype(object),
         MASK.astype(str),
+        np.rec.array(MASK.astype([("use", "?")])),
     ],
-    ids=["float", "255", "-1", "complex", "object", "string"],
+    ids=["float", "255", "-1", "complex", "object", "string", "records"],
 )
 def test_mask_that_is_not_boolean(name: str, mask: np.ndarray) -> None:
     with pytest.raises(imsim.MaskTypeError, match=r"mask .*(boolean|True)") as caught:

@@ -87,6 +87,10 @@ def test_meaning_is_not_lost(case: str) -> None:
         imsim.se_map(IMAGE, value)
     with pytest.raises(imsim.ImsimError, match=r"^mask is a "):
         imsim.rmse(IMAGE, IMAGE, mask=value)
+    with pytest.raises(imsim.DTypeError, match=r"^labels is a "):
+        imsim.regions(IMAGE, IMAGE, value)
+    with pytest.raises(imsim.DTypeError, match=r"^vertices is a "):
+        imsim.polygon_mask(IMAGE.shape, value)
 
 
 @each_name

@@ -401,7 +401,7 @@ def test_workers_change_no_bit(facts: Metric) -> None:
 # What is refused.
 
 
-@pytest.mark.parametrize("ndim", [1, 4, 2.0, True, None, "3"])
+@pytest.mark.parametrize("ndim", [1, 4, 2.0, True, None, "3", np.array([2, 3])])
 def test_other_numbers_of_axes_are_refused(ndim: Any) -> None:
     with pytest.raises(imsim.OptionError, match="ndim"):
         imsim.se(np.ones((4, 4, 4)), np.ones((4, 4, 4)), ndim=ndim)

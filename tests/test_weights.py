@@ -209,6 +209,16 @@ def test_batch_of_large_weights_is_a_loop(variant: Variant, rng: np.random.Gener
         np.testing.assert_array_equal(variant(x, y, weights=weights), want)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_up_to_the_largest_float(dtype: Any, rng: np.random.Generator) -> None:
+    x, y = rng.random((2, 16, 18))
+    weights = (1 - 0.9 * rng.random(x.shape)).astype(dtype) * np.finfo(dtype).max
+    weights[3, 4] = np.finfo(dtype).max
+    for name in ("rmse", "sam", "gmsd"):
+        score = partial(imsim.METRICS[name].function, x, y, data_range=1)
+        assert score(weights=weights) == score(weights=weights * dtype(2.0**-100))
+
+
 @each_of_some([v for v in WEIGHED if not v.colour], np.float64, np.float32, thorough=is_rare)
 def test_weights_are_those_of_either_image(
     variant: Variant, dtype: Any, rng: np.random.Generator

@@ -14,6 +14,7 @@ import numpy as np
 
 from imsim.errors import (
     ChannelAxisWarning,
+    DTypeError,
     ImsimError,
     MaskError,
     OptionError,
@@ -21,7 +22,8 @@ from imsim.errors import (
     WeightsError,
     silent,
 )
-from imsim.inputs import as_array, kind, listed
+from imsim.inputs import as_array, kind, listed, to_numpy
+from imsim.portable.arrays import is_tensor
 from imsim.scenes.attributes import unit_of, without_data
 from imsim.scenes.places import check_places, grid_mapping_name
 from imsim.scenes.sources import is_stored
@@ -205,6 +207,11 @@ def _of_arrays(
             orders = [tuple(d for d in v.dims if d not in left_out) for v in named.values()]
             orders.append(tuple(d for d in channel + axes.image if d not in left_out))
             value = _read(key, value, named, orders)
+        if not isinstance(value.dtype, np.dtype):
+            raise DTypeError(
+                f"{key} is a DataArray of {kind(value.data)}, whose dtype is no NumPy dtype",
+                f"pass {key}.copy(data=numpy.asarray({key}.data))",
+            )
         if key not in ("a", "b"):
             _check_lies_on_images(key, value, axes)
         given[key] = value
@@ -303,6 +310,7 @@ def _read(
             f"name them, e.g. xarray.DataArray(dask.array.from_array({key}), dims={orders[0]!r})",
         )
     array = as_array(key, value)
+    array = to_numpy(key, array) if is_tensor(array) else array
     sizes = {dim: n for other in named.values() for dim, n in other.sizes.items()}
     shape = tuple(array.shape)
     fitting = [dims for dims in dict.fromkeys(orders) if shape == tuple(sizes[d] for d in dims)]

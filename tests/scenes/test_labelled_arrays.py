@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given
@@ -285,6 +286,14 @@ def test_bare_masks_and_weights() -> None:
     found = imsim.rmse(A, B, mask=each.transpose("y", "time", "x"))
     assert found.dims == ("time",)
     np.testing.assert_array_equal(found, imsim.rmse(A.values, B.values, mask=each.values))
+
+
+def test_arrays_of_other_libraries_are_named() -> None:
+    """What is asked of labelled arrays needs NumPy's dtypes."""
+    strict = array_api_strict.asarray(A.values)
+    for b in (strict, A.copy(data=strict)):
+        with pytest.raises(imsim.DTypeError, match=r"^b is .*b\.copy\(data=numpy\.asarray"):
+            imsim.rmse(A, b)
 
 
 def test_masks_that_are_refused() -> None:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+import xarray
 from engines import by_engine, formulas
 from libraries import TORCH, Library
 from sampling import DEFAULTS, FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
@@ -243,5 +244,25 @@ def test_long_integers_of_torch_that_no_kernel_reads() -> None:
     image = torch.ones(24, 25, dtype=torch.uint64)
     assert float(imsim.rmse(image, image)) == 0
     for facts in imsim.METRICS.values():
-        with formulas(), pytest.raises(imsim.DTypeError):
+        with formulas(), pytest.raises(imsim.DTypeError, match=r"^a has dtype torch\.uint64"):
             facts.function(image, image, data_range=1)
+
+
+def test_pytorch_has_nothing_to_warn_of() -> None:
+    """It warns of memory that may not be written to, and of numbers read off a gradient."""
+    image = np.random.default_rng(0).random((24, 25), dtype=np.float32)
+    row = np.broadcast_to(image[:1], image.shape)
+    torch.set_warn_always(True)
+    try:
+        recording = torch.tensor(image, requires_grad=True)
+        for mask in (row > 0.3, jax.numpy.asarray(row > 0.3)):
+            found = imsim.compare(recording, row, ["psnr"], mask=mask, data_range=1)
+            assert float(found["psnr"].detach()) == imsim.psnr(image, row, mask=mask, data_range=1)
+    finally:
+        torch.set_warn_always(False)
+
+
+def test_gradients_do_not_pass_labelled_arrays() -> None:
+    labelled = xarray.DataArray(np.ones((24, 25)))
+    with pytest.raises(imsim.DTypeError, match=r"^b is a torch\.Tensor.*grad"):
+        imsim.rmse(labelled, torch.ones(24, 25, requires_grad=True))
