@@ -1,4 +1,4 @@
-"""Checks of input, and their messages."""
+"""Checks of input, and their messages: one file, since most of them call others."""
 
 from __future__ import annotations
 
@@ -188,18 +188,19 @@ def check_data_range(
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
     axes = None if type(value) is float else getattr(value, "ndim", None)
-    if isinstance(axes, int) and axes == 0:  # Dask's Delayed has attributes that compare as nothing
+    is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
+    # Dask's Delayed has attributes that compare as nothing.
+    if isinstance(axes, int) and axes == 0 and not is_span:
         if not has_values(value):
             return _traced_data_range(value, xp)
         given, value = value, value.item() if hasattr(value, "item") else to_host(value).item()
         if array_namespace(given) is xp and asks_for_gradient(given):
             check_data_range(value, dtypes, needed_by, xp)
             return _traced_data_range(given, xp)
-    number: Any = value
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if SMALLEST <= number <= LARGEST:
-            return float(number)
-        if 0 < number < math.inf:
+    if _is_number(value):
+        if SMALLEST <= value <= LARGEST:
+            return float(value)
+        if 0 < value < math.inf:
             raise DataRangeError(
                 f"data_range={value!r}",
                 f"expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
@@ -391,10 +392,14 @@ def check_flag(name: str, value: Any) -> None:
         raise OptionError(f"{name}={value!r}", "expected True or False")
 
 
+def _is_number(value: Any, kind: type = numbers.Real) -> bool:
+    """Whether a value is one: booleans and, in NumPy, spans of time pass for integers."""
+    return isinstance(value, kind) and not isinstance(value, bool | np.timedelta64)
+
+
 def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
     """Refuse a value that is no integer, or is outside `least` to `most`."""
-    is_plain = type(value) is int  # the common case, faster than a test of abstract classes
-    is_integer = is_plain or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
+    is_integer = type(value) is int or _is_number(value, numbers.Integral)  # the first is faster
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
         raise OptionError(f"{name}={value!r}", f"expected an integer{bound}")
@@ -411,9 +416,9 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     """Return a real number as a float; refuse other values, and numbers outside the bounds."""
     if type(value) is float and least <= value <= most:  # the common case
         return value
+    is_number = _is_number(value)
     if isinstance(value, np.generic):  # the bounds would overflow in a narrow dtype
         value = value.item()
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
         raise OptionError(f"{name}={value!r}", f"expected a number from {least:g} to {most:g}")
     return float(value)
@@ -421,8 +426,7 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
 
 def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:
     """Refuse a value that is no number strictly between `low` and `high`."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not low < value < high:
+    if not _is_number(value) or not low < value < high:
         raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")
 
 
@@ -441,8 +445,7 @@ def check_memory(value: Any) -> int:
         parts = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
         unit = None if parts is None else _UNITS.get(parts[2].upper())
         found = None if parts is None or unit is None else int(float(parts[1]) * unit)
-    is_number = isinstance(found, numbers.Integral) and not isinstance(found, bool)
-    if not is_number or found < LEAST_MEMORY:
+    if not _is_number(found, numbers.Integral) or found < LEAST_MEMORY:
         raise OptionError(
             f"memory={value!r}",
             f"expected at least {LEAST_MEMORY} bytes, as an integer or a text such as '512 MB'",

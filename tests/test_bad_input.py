@@ -135,12 +135,21 @@ def test_missing_data_range_of_a_normalised_rmse() -> None:
 @each_name
 @pytest.mark.parametrize(
     "value",
-    [0, -1, 0.0, -255.0, np.nan, np.inf, -np.inf, "255", 1j, True, [255], (0, 255), np.ones(2)],
+    [
+        *(0, -1, 0.0, -255.0, np.nan, np.inf, -np.inf, "255", 1j, True, [255], (0, 255)),
+        *(np.ones(2), np.timedelta64(255)),
+    ],
     ids=repr,
 )
 def test_bad_data_range(name: str, value: Any) -> None:
     with pytest.raises(imsim.DataRangeError, match=r"data_range=.*positive"):
         call(name, data_range=value)
+
+
+@pytest.mark.parametrize("option", ["window_size", "sigma", "memory", "ndim"])
+def test_spans_of_time_are_no_numbers(option: str) -> None:
+    with pytest.raises(imsim.OptionError, match=rf"{option}="):
+        call("ssim", **{option: np.timedelta64(3)})
 
 
 @pytest.mark.parametrize(
