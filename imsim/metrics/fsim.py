@@ -22,6 +22,7 @@ from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
 from imsim.portable.similarity import T1, T2, YIQ, chromatic_similarity, similarity, weighted
 from imsim.registry import metric
+from imsim.scenes.cells import Coarse
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_flag
 
@@ -201,8 +202,6 @@ def _scored_gradient() -> Any:
 
 
 def _pieces(whole: Any, chromatic: bool) -> Any:
-    from imsim.scenes.cells import Coarse
-
     if chromatic:
         check_is_coloured(whole.channels, whole.has_channels)
     return Coarse(whole, pooled_similarity, _kernel, "zero", {"chromatic": chromatic})

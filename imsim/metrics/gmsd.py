@@ -30,6 +30,7 @@ from imsim.portable.units import (
 )
 from imsim.portable.volumes import stacked, unstacked
 from imsim.registry import Crop, metric
+from imsim.scenes.local import Deviation
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 
 
@@ -168,8 +169,6 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any) -> Any:
-    from imsim.scenes.local import Deviation
-
     kernel = _map_kernel if len(whole.sides) == 2 else None
     return Deviation(whole, gradient_similarity, kernel, step=2)
 

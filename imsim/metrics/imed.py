@@ -13,6 +13,7 @@ from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.portable.windows import correlate, gaussian_reach
 from imsim.registry import Crop, metric
+from imsim.scenes.local import QuadraticForm
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import SMALLEST, check_choice, check_ndim, check_number, check_spacing
 
@@ -155,8 +156,6 @@ def _gradient() -> Any:
 def _pieces(
     whole: Any, sigma: float, spacing: tuple[float, ...] | None, normalize: str | None = None
 ) -> Any:
-    from imsim.scenes.local import QuadraticForm
-
     distances = spacing or (1.0,) * len(whole.sides)
     pairs = zip(distances, whole.sides, strict=True)
     reach = tuple((n, n) for n in (gaussian_reach(sigma / d, side) for d, side in pairs))

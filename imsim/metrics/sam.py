@@ -23,6 +23,7 @@ from imsim.portable.arrays import (
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.units import PER_IMAGE, scaling_unit
 from imsim.registry import Crop, metric
+from imsim.scenes.moments import ImageAngle, SpectralAngles
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
@@ -180,8 +181,6 @@ def _gradient() -> Any:
 
 
 def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
-    from imsim.scenes.moments import ImageAngle, SpectralAngles
-
     if mode == "image":
         return ImageAngle(whole, degrees)
     return SpectralAngles(whole, mean_angle, _kernel, {"mode": mode, "degrees": degrees})

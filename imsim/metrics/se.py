@@ -9,6 +9,7 @@ from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import Crop, metric
+from imsim.scenes.sums import SquaredErrors
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_choice
 
@@ -108,8 +109,6 @@ def _gradient() -> Any:
 
 
 def _pieces(whole: Any, reduction: str) -> Any:
-    from imsim.scenes.sums import SquaredErrors
-
     return SquaredErrors(whole, "mean" if reduction == "mean" else "sum")
 
 

@@ -13,6 +13,8 @@ from imsim.portable.coarse import automatic_factor
 from imsim.portable.structural_similarity import mean_structural_similarity, structural_similarity
 from imsim.portable.windows import Window, gaussian, uniform
 from imsim.registry import Crop, metric
+from imsim.scenes.cells import Coarse
+from imsim.scenes.local import PaddedMeans, WindowMeans
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
@@ -218,9 +220,6 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
-    from imsim.scenes.cells import Coarse
-    from imsim.scenes.local import PaddedMeans, WindowMeans
-
     is_image = len(whole.sides) == 2
     kernel, lengths = _kernel if is_image else _volume_kernel, options["window"].lengths
     if options["downsample"] and automatic_factor(*whole.sides) > 1:

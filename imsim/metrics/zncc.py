@@ -26,6 +26,8 @@ from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
 from imsim.registry import Crop, metric
+from imsim.scenes.local import WindowMeans
+from imsim.scenes.moments import Correlation
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
@@ -215,11 +217,7 @@ def _gradient() -> Any:
 
 def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) -> Any:
     if lengths is None:
-        from imsim.scenes.moments import Correlation
-
         return Correlation(whole, correlation)
-    from imsim.scenes.local import WindowMeans
-
     options = {"lengths": lengths, "min_coverage": min_coverage}
     kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
     return WindowMeans(whole, correlation_score, kernel, lengths, options)

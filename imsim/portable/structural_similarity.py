@@ -1,4 +1,4 @@
-"""The formula of SSIM."""
+"""The formula of SSIM, and of UIQ, which has no constants."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ from imsim.portable.windows import (
     zero_rules,
 )
 from imsim.typing import Array
+
+WITHOUT_CONSTANTS: dict[str, Any] = {
+    "K1": 0.0,
+    "K2": 0.0,
+    "sample_covariance": False,
+    "downsample": False,
+    "min_coverage": 0.0,
+    "border": "valid",
+}
+"""The options by which it is UIQ."""
 
 
 def structural_similarity(pair: Pair, **options: Any) -> Local:
