@@ -11,7 +11,6 @@ import numpy as np
 
 from imsim import checking, tensors
 from imsim.comparison import range_problem
-from imsim.cropping import Survey, survey
 from imsim.errors import (
     DataRangeWarning,
     DTypeError,
@@ -22,7 +21,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
-from imsim.region_scores import Scorer
+from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
 from imsim.tables import reasons, table, to_csv, to_frame
 from imsim.typing import Array, ImageLike

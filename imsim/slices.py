@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.checking import check_weights
 from imsim.errors import (
     ChannelAxisWarning,
     EmptyMaskWarning,
@@ -23,7 +24,6 @@ from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_images, check_integer, check_names, check_spacing
-from imsim.weights import check_weights
 
 
 def by_slice(

@@ -12,8 +12,8 @@ import imsim
 from imsim._images import Array, ImageFileError, Picture
 from imsim.cli.options import count
 from imsim.errors import ImsimError, OptionError
-from imsim.moving import moved, translated
 from imsim.pages import share
+from imsim.shifts import moved, translated
 
 MAX_SHIFT = 8
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import engine
-from imsim.capabilities import ON_HOST
 from imsim.metrics.ssim import DEFAULTS as SSIM
 from imsim.portable.arrays import count
 from imsim.portable.edges import edge_correlation, edge_maps
@@ -16,7 +15,7 @@ from imsim.portable.gradients import eroded
 from imsim.portable.joint_histogram import bins, pair_counts, shannon_entropy
 from imsim.portable.pair import Pair, Scores, average
 from imsim.portable.structural_similarity import structural_similarity
-from imsim.registry import metric
+from imsim.registry import ON_HOST, metric
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_number
 

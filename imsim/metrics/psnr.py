@@ -8,7 +8,7 @@ from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.scenes.sums import SquaredErrors
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 

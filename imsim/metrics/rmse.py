@@ -9,7 +9,7 @@ from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.scenes.sums import SquaredErrors
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice
 

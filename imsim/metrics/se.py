@@ -9,7 +9,7 @@ from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.scenes.sums import SquaredErrors
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_choice
 

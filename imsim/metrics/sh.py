@@ -8,12 +8,11 @@ import numpy as np
 
 from imsim import engine
 from imsim.caches import kept
-from imsim.capabilities import ON_HOST
 from imsim.portable.arrays import count, minimum, peak_to_peak, total
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape, overlaps
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import metric
-from imsim.scenes.hashes import Census, Signatures
+from imsim.registry import ON_HOST, metric
+from imsim.scenes.local import Census, Signatures
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice, check_side
 

@@ -11,7 +11,7 @@ from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.registry import Crop, metric
-from imsim.scenes.sums import Reconstruction
+from imsim.scenes.moments import Reconstruction
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 

@@ -11,22 +11,110 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.caches import SPARES
 from imsim.errors import DTypeError, ShapeError
 from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
-from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
 from imsim.scenes.maps import check_scored, coarse_map, has_cells, map_of_block, spread
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.plan import Needs
-from imsim.scenes.scoring import Job, Scene
+from imsim.scenes.scoring import Job, Needs, Scene
 from imsim.scenes.sources import Source
 from imsim.typing import Array
 from imsim.workers import workers
+
+Index = tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """The part of a region that lies in one chunk."""
+
+    chunk: Index
+    """Place of the chunk along each side."""
+    source: tuple[slice, ...]
+    """Where the part lies in the chunk."""
+    target: tuple[slice, ...]
+    """Where it lies in the region."""
+    sides: Index
+    """Lengths of the chunk."""
+
+
+class Region(NamedTuple):
+    """A box of pixels."""
+
+    begin: Index
+    end: Index
+
+    @property
+    def sides(self) -> Index:
+        """Its lengths."""
+        return tuple(e - b for b, e in zip(self.begin, self.end, strict=True))
+
+
+def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
+    """Return where the chunks along one side begin, and where the last one ends."""
+    return (0, *itertools.accumulate(chunks))
+
+
+def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
+
+    A chunk that is larger remains as it is.
+    """
+    sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
+    while 2 * math.prod(lengths) <= most and lengths != sides:
+        _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])
+        lengths[axis] = min(2 * lengths[axis], sides[axis])
+    return [_together(along, n) for along, n in zip(chunks, lengths, strict=True)]
+
+
+def _together(along: Sequence[int], most: int) -> tuple[int, ...]:
+    """Add up neighbouring lengths."""
+    found = [along[0]]
+    for n in along[1:]:
+        if found[-1] + n <= most:
+            found[-1] += n
+        else:
+            found.append(n)
+    return tuple(found)
+
+
+def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
+    """Cut a region along the bounds of the chunks."""
+    found = [
+        list(_along(begin, end, along))
+        for begin, end, along in zip(region.begin, region.end, bounds, strict=True)
+    ]
+    return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
+
+
+def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
+    """Yield chunk, source, target and length along one side; empty chunks have no part."""
+    place, chunk = begin, bisect_right(bounds, begin) - 1
+    while place < end:
+        stop = min(end, bounds[chunk + 1])
+        if stop > place:
+            first, length = bounds[chunk], bounds[chunk + 1] - bounds[chunk]
+            source, target = (slice(place - n, stop - n) for n in (first, begin))
+            yield chunk, source, target, length
+            place = stop
+        chunk += 1
+
+
+def joined(arrays: Sequence[Array], parts: Sequence[Cut], sides: Index) -> Array:
+    """Join the parts of a region; one that is a part of a single chunk is a view."""
+    if len(arrays) == 1:
+        return arrays[0][parts[0].source]
+    found = SPARES.array(sides, arrays[0].dtype)
+    for array, part in zip(arrays, parts, strict=True):
+        found[part.target] = array[part.source]
+    return found
+
 
 TOGETHER = 16
 """Parts that one task merges."""
@@ -101,28 +189,13 @@ def _bare(source: Source, sides: Place, chunk: Any) -> Array:
     return array
 
 
-class MapTask(NamedTuple):
-    """What a task does for the map of a block."""
-
-    block: BlockTask
-    mapped: Callable[..., Array]
-    least: Place
-    dtype: Any
-
-    def map(self, *chunks: Array) -> Array:
-        """Return the map of the pixels that the block owns."""
-        block = self.block
-        with workers(1):
-            return map_of_block(
-                block.pieces[0],
-                block.scene,
-                self.mapped,
-                self.least,
-                self.dtype,
-                block.arrays(chunks),
-                block.region,
-                block.own,
-            )
+def _map_of(
+    task: BlockTask, mapped: Callable[..., Array], least: Place, dtype: Any, *chunks: Array
+) -> Array:
+    """Return the map of the pixels that a block owns."""
+    first, arrays = (task.pieces[0], task.scene, mapped, least, dtype), task.arrays(chunks)
+    with workers(1):
+        return map_of_block(*first, arrays, task.region, task.own)
 
 
 class Ends(NamedTuple):
@@ -310,21 +383,17 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     for place, group in places(grid.chunks[:n]).items():
         for at, own in images.items():
             if cells:
-                graph[(name, *place, *at)] = (_Spread(own), cells[place])
+                graph[(name, *place, *at)] = (functools.partial(_spread, own), cells[place])
                 continue
             block, keys = grid.task(group, own)
-            task = MapTask(block, function, least, job.images.dtype)
-            graph[(name, *place, *at)] = (task.map, *keys)
+            task = functools.partial(_map_of, block, function, least, job.images.dtype)
+            graph[(name, *place, *at)] = (task, *keys)
     return _array(name, graph, grid, grid.chunks, job.images.dtype)
 
 
-class _Spread(NamedTuple):
-    """Repeats cells over the pixels that a block owns."""
-
-    own: Slices
-
-    def __call__(self, cells: tuple[Array, int]) -> Array:
-        return spread(*cells, self.own)
+def _spread(own: Slices, cells: tuple[Array, int]) -> Array:
+    """Repeat cells over the pixels that a block owns."""
+    return spread(*cells, own)
 
 
 def _prepared(jobs: Sequence[Job], scene: Scene, *, is_map: bool) -> tuple[Grid, Ends, str]:

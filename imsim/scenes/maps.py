@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from imsim.inputs import kind
 from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_tensor
 from imsim.scenes.cells import Coarse
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.scoring import Job, Scene, parts_of_batch, plan, regions
+from imsim.scenes.scoring import Job, Scene, parts_of_groups, plan, regions
 from imsim.typing import Array
 
 
@@ -33,14 +31,16 @@ def write(
     scene: Scene,
     mapped: Callable[..., Array],
     least: tuple[int, ...],
-    batch: tuple[int, ...],
     memory: int,
     target: Any,
 ) -> Array:
     """Write the map of images; return of which of the batch some position is scored."""
+    any_scored = np.zeros(job.batch, np.bool_)
     if isinstance(job.pieces, Coarse):
-        return _write_coarse(job, scene, mapped, batch, memory, target)
-    return _write_local(job, scene, mapped, least, batch, memory, target)
+        _write_coarse(job, scene, mapped, memory, target, any_scored)
+    else:
+        _write_local(job, scene, mapped, least, memory, target, any_scored)
+    return any_scored | (scene.mask is None)
 
 
 def written(found: Array, out: Any) -> Any:
@@ -103,31 +103,24 @@ def _write_local(
     scene: Scene,
     mapped: Callable[..., Array],
     least: tuple[int, ...],
-    batch: tuple[int, ...],
     memory: int,
     target: Any,
-) -> Array:
-    """Write the map of each block; return of which of the batch some position is scored."""
-    dtype = job.images.dtype
+    any_scored: Array,
+) -> None:
+    """Write the map of each block."""
+    pieces, dtype = job.pieces, job.images.dtype
     layout = plan([job], scene, memory, further=2 * np.dtype(dtype).itemsize)
-    any_scored = np.zeros(batch, np.bool_)
-    with ThreadPoolExecutor(1, "imsim-reader") as reader:
-        for group in parts_of_batch(batch, layout.together):
-            for whole, region, arrays in regions(scene, batch, group, layout, reader):
-                found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
-                for own in layout.parts(whole, group):
-                    part = map_of_block(
-                        job.pieces, scene, mapped, least, dtype, arrays, region, own
-                    )
-                    place: Any = (..., *within(own, whole))
-                    found[place] = part
-                _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
-                scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
-                if not scored.all():  # for want of positions, and not for a pixel that is NaN
-                    block = scene.block(arrays, region, whole, job.pieces)
-                    scored = scored | ~block.finite(block.images, block.valid)
-                any_scored[group] |= scored
-    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
+    for group, whole, region, arrays in regions(scene, job.batch, layout):
+        found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
+        for own in layout.parts(whole, group):
+            place: Any = (..., *within(own, whole))
+            found[place] = map_of_block(pieces, scene, mapped, least, dtype, arrays, region, own)
+        _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
+        scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
+        if not scored.all():  # for want of positions, and not for a pixel that is NaN
+            block = scene.block(arrays, region, whole, pieces)
+            scored = scored | ~block.finite(block.images, block.valid)
+        any_scored[group] |= scored
 
 
 def map_of_block(
@@ -169,25 +162,17 @@ def _write_coarse(
     job: Job,
     scene: Scene,
     mapped: Callable[..., Array],
-    batch: tuple[int, ...],
     memory: int,
     target: Any,
-) -> Array:
+    any_scored: Array,
+) -> None:
     """Write the map of the cells, each over its block of pixels."""
     layout = plan([job], scene, memory)
-    any_scored = np.zeros(batch, np.bool_)
-    with ThreadPoolExecutor(1, "imsim-reader") as reader:
-        for group in parts_of_batch(batch, layout.together):
-            parts = (
-                job.pieces.part(scene.block(arrays, region, own, job.pieces))
-                for own, region, arrays in regions(scene, batch, group, layout, reader)
-            )
-            part = functools.reduce(job.pieces.merge, parts)
-            cells, step = coarse_map(job.pieces, mapped, part, job.images.dtype)
-            any_scored[group] |= has_cells(cells, part)
-            for own, _ in layout.blocks():
-                _write_into(target, (*group, *own), spread(cells, step, own))
-    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
+    for group, (part,) in parts_of_groups([job.pieces], scene, job.batch, layout):
+        cells, step = coarse_map(job.pieces, mapped, part, job.images.dtype)
+        any_scored[group] |= has_cells(cells, part)
+        for own, _ in layout.blocks():
+            _write_into(target, (*group, *own), spread(cells, step, own))
 
 
 def coarse_map(

@@ -22,8 +22,7 @@ from imsim.errors import (
     silent,
 )
 from imsim.inputs import as_array, kind, listed
-from imsim.scenes.attributes import unit_of, without_data
-from imsim.scenes.places import check_places, grid_mapping_name
+from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
 from imsim.scenes.sources import is_stored
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_integer, check_ndim
