@@ -151,7 +151,7 @@ def _surveyed(array: Array, mask: Array | None) -> tuple[Array, ...] | None:
 
 
 def _survey() -> Any:
-    from imsim.kernels.common.weight_survey import survey  # slow to import, as Numba is
+    from imsim.kernels.common.rescaling import survey  # slow to import, as Numba is
 
     return survey
 
@@ -340,19 +340,15 @@ def _is_rounded(image: Array, images: Images, valid: Array | None) -> bool:
     return bool(xp.any(is_rounded))
 
 
-def has_doubtful_width(images: Images) -> bool:
-    """Whether the axis taken for the width of a batch looks like a channel axis."""
+def warn_of_width(images: Images) -> None:
+    """Warn of a batch whose width looks like channels; `compare` does so once for all metrics."""
     is_batch = images.x.ndim + images.y.ndim > 6
     if images.has_channels or images.depth is not None or not is_batch:
-        return False
+        return
     height, width = images.frame
-    return width in (3, 4) and height > width
-
-
-def warn_of_width(images: Images) -> None:
-    """Warn of a width that looks like channels; `compare` does so once for all metrics."""
-    warn(
-        f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
-        "if it holds channels, name it: channel_axis=-1",
-        ChannelAxisWarning,
-    )
+    if width in (3, 4) and height > width:
+        warn(
+            f"the last axis, of {width}, was taken for the width of images in a batch; "
+            "if it holds channels, name it: channel_axis=-1",
+            ChannelAxisWarning,
+        )

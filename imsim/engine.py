@@ -16,7 +16,6 @@ from imsim.checking import (
     check_on_host,
     checked_weights,
     evened,
-    has_doubtful_width,
     in_unit,
     warn_of_rounding,
     warn_of_width,
@@ -40,13 +39,13 @@ from imsim.portable.arrays import (
     not_above,
     pad,
     shifted,
+    unstacked,
     where_valid,
 )
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
-from imsim.typing import Array, ImageLike, MaskLike, Score, Writable
+from imsim.typing import Array, Score, Writable
 from imsim.validation import Images, check_choice, check_memory
 
 _engine = "auto"
@@ -187,19 +186,13 @@ def score_map(
 def _map(
     facts: Metric,
     formula: Callable[..., Local],
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    data_range: float | None,
-    weights: MaskLike | None = None,
-    *,
+    *given: Any,
     weight_power: float,
     **arguments: Any,
 ) -> Array:
     """Return the map of arrays in memory."""
     kernel = facts.volume_map_kernel if _are_volumes(arguments) else facts.map_kernel
     side = facts.map_least_side
-    given = (a, b, mask, data_range, weights)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
     images, valid, xp, sides = found.images, found.valid, found.images.xp, found.images.sides
     local: Local = _in_unit(found, weight_power)
@@ -298,12 +291,7 @@ def _evaluate(
     formula: Callable[..., Any],
     load_kernel: KernelLoader | None,
     usual_side: int,
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    data_range: float | None,
-    weights: MaskLike | None = None,
-    *,
+    *given: Any,
     channel_axis: int | None,
     ndim: int = 2,
     by_pixel: bool = False,
@@ -314,13 +302,14 @@ def _evaluate(
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
 
+    `given` are a, b, mask, data range and, if there are any, weights.
     The record says what the metric needs, unless `needs_data_range` and `least_side` do.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     by_kernel = _engine != "portable"
     images, valid = check_for(
         facts,
-        (a, b, mask, data_range, weights),
+        given,
         channel_axis,
         ndim,
         needs_data_range,
@@ -352,9 +341,8 @@ def _evaluate(
         if images.even_weights is not None and kernel is not None:
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
-    if has_doubtful_width(images):
-        warn_of_width(images)
-    return _Found(result, images, valid, finite, more_pixels(mask, weights))
+    warn_of_width(images)
+    return _Found(result, images, valid, finite, more_pixels(given[2], *given[4:]))
 
 
 def _finished(metric: str, result: Scores, finite: Array) -> Score:
@@ -379,17 +367,25 @@ def _quiet(images: Images) -> AbstractContextManager[Any]:
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
-    """Average over channels; NaN where no position was scored or a pixel is not finite."""
-    xp = found.images.xp
+    """Average over channels; NaN where no position was scored or a pixel is not finite.
+
+    The shape is that of the batch; NumPy arrays without axes become scalars.
+    """
+    xp, batch = found.images.xp, batch_of(found.images, found.valid)
     values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
         is_scored = xp.broadcast_to(scored > 0, values.shape)
         values = where_valid(is_scored, values, np.nan)
         _warn_if_empty(metric, xp.all(is_scored, axis=-1), found.remedy)
-    values = _channel_mean(values, found.images)
+    if values.shape[-1] == 1:
+        values = values[..., 0]
+    else:
+        with _quiet(found.images):
+            values = xp.mean(values, axis=-1)
     if found.finite is not None:
         values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
-    return _shaped(values, found.images, found.valid)
+    values = values if values.shape == batch else copied(values, batch)
+    return values[()] if xp is np else values
 
 
 def _all_scored(scored: Array) -> bool:
@@ -397,21 +393,6 @@ def _all_scored(scored: Array) -> bool:
     if scored.size == 1:  # for one pair, Python's comparison is faster than NumPy's
         return bool(scored.item() > 0)
     return bool((scored > 0).all())
-
-
-def _channel_mean(values: Array, images: Images) -> Array:
-    if values.shape[-1] == 1:
-        return values[..., 0]
-    with _quiet(images):
-        return images.xp.mean(values, axis=-1)
-
-
-def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
-    """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
-    batch = batch_of(images, valid)
-    if scores.shape != batch:
-        scores = copied(scores, batch)
-    return scores[()] if images.xp is np else scores
 
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:

@@ -23,13 +23,15 @@ from imsim.portable.arrays import (
     has_values,
     is_tensor,
     running_sums,
+    stacked,
     to_widest_float,
+    unstacked,
+    unstacked_shape,
     where_valid,
     without_gradient,
 )
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.typing import Array
 from imsim.validation import Images, element
 
@@ -90,7 +92,8 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     highs: list[float] = []
     for image in (x, y):
         if xp is np and image.dtype.kind in "iu":
-            least, most = (image.dtype.type(end) for end in _ends_of(image.dtype))
+            ends = np.iinfo(image.dtype)
+            least, most = image.dtype.type(ends.min), image.dtype.type(ends.max)
             if image.size and (valid is None or valid.any()):
                 lows.append(int((image if valid is None else np.where(valid, image, most)).min()))
                 highs.append(int((image if valid is None else np.where(valid, image, least)).max()))
@@ -107,11 +110,6 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
         lows.append(low)
         highs.append(high)
     return min(lows, default=math.inf), max(highs, default=-math.inf)
-
-
-def _ends_of(dtype: np.dtype[Any]) -> tuple[int, int]:
-    found = np.iinfo(dtype)
-    return int(found.min), int(found.max)
 
 
 def in_another_unit(low: float, high: float, data_range: float) -> bool:
@@ -191,6 +189,9 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         images = cleaned(images)
     if images.xp is np and valid is not None:
         valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
+    weights = None if images.weights is None else to_widest_float(images.weights)
+    if images.xp is np and weights is not None:
+        weights = np.ascontiguousarray(weights)
     return Pair(
         xp=images.xp,
         x=where_valid(valid, _as_float(images.x, images)),
@@ -199,16 +200,8 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         data_range=images.data_range,
         has_channels=images.has_channels,
         depth=images.depth,
-        weights=_weights(images),
+        weights=weights,
     )
-
-
-def _weights(images: Images) -> Array | None:
-    """Return the weights of the pixels in the widest float."""
-    if images.weights is None:
-        return None
-    weights = to_widest_float(images.weights)
-    return np.ascontiguousarray(weights) if images.xp is np else weights
 
 
 def _as_float(image: Array, images: Images) -> Array:

@@ -24,7 +24,7 @@ from imsim.errors import (
     silent,
     without_traceback,
 )
-from imsim.portable.volumes import unstacked
+from imsim.portable.arrays import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
 from imsim.validation import Images, check_data_range, check_frame
@@ -178,15 +178,6 @@ SMALL_PIXELS = 1 << 15
 """Most pixels of a box that one thread scores within its cache."""
 
 
-class Places(NamedTuple):
-    """Where the pixels of each code lie."""
-
-    order: Array
-    """Places in the flat frame, by code."""
-    ends: Array
-    """Where those of each code end."""
-
-
 class Scorer:
     """Scores all regions of one pair of images, which has no batch axes.
 
@@ -263,8 +254,9 @@ class Scorer:
     def _score_gathered(self, name: str, rows: Iterable[int]) -> None:
         """Score one label after the other, whose pixels are gathered in one row."""
         for row in rows:
-            end = self._places.ends[self._found.wanted[row]]
-            places = self._places.order[end - self._found.pixels[row] : end]
+            order, ends = self._places
+            end = ends[self._found.wanted[row]]
+            places = order[end - self._found.pixels[row] : end]
             x, y = (
                 v.reshape(*v.shape[:-3], -1)[..., places].reshape(*v.shape[:-3], 1, 1, -1)
                 for v in self._pixels
@@ -273,13 +265,13 @@ class Scorer:
             self._scores[name][row : row + 1] = self._call(name, x, y, mask)
 
     @functools.cached_property
-    def _places(self) -> Places:
-        """The places of all pixels by their codes: as much work as one pass, for all labels."""
+    def _places(self) -> tuple[Array, Array]:
+        """Places in the flat frame, by code, and where those of each code end, by one pass."""
         codes = self._found.codes.reshape(-1)
         ends = np.cumsum(np.bincount(codes))
         narrow = len(ends) <= np.iinfo(np.uint16).max  # of which NumPy sorts the digits
         order = np.argsort(codes.astype(np.uint16) if narrow else codes, kind="stable")
-        return Places(order, ends)
+        return order, ends
 
     def _score_crops(self, crop: Crop, names: list[str]) -> None:
         crops = crops_around(self._found.boxes, self._images.sides, crop)
@@ -319,7 +311,7 @@ class Scorer:
         found, frame = self._found, self._images.sides
         facts = [METRICS[name] for name in names]
         least = max(max(one.least_side, one.least_longer_side) for one in facts)
-        codes, widens = in_three_axes(found.codes), crop.widens and self._is_narrow
+        codes, widens = in_three_axes(found.codes), crop.widens and self._images.dtype == np.float32
         for batch in batches(crops, frame, crop.step, least):
             own = rows[batch.rows]
             if batch.is_large:  # copies would take as much memory as the images
@@ -336,11 +328,6 @@ class Scorer:
                 found_scores = self._attempt(name, self._call, x, y, masks)
                 if found_scores is not None:
                     self._scores[name][own] = found_scores
-
-    @property
-    def _is_narrow(self) -> bool:
-        """Whether the arithmetic is that of float32."""
-        return bool(self._images.dtype == np.float32)
 
     def _call(self, name: str, x: Array, y: Array, masks: Array) -> Array:
         """Score crops, (crops, channels, 3 axes), or one pair without the first axis."""

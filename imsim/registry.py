@@ -39,6 +39,21 @@ accelerator: they use other devices of array_api_strict, and PyTorch's device wi
 
 F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A compiled function of a module that `load` imports, which takes long, as Numba does."""
+
+    load: Callable[[], Any]
+    name: str
+
+    def __call__(self) -> Callable[..., Any]:
+        """Import it."""
+        found: Callable[..., Any] = getattr(self.load(), self.name)
+        return found
+
+
 PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
 SHARED = ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")

@@ -28,12 +28,13 @@ from imsim.portable.arrays import (
     device,
     has_values,
     is_tensor,
+    stacked,
     to_host,
     to_widest_float,
+    unstacked_shape,
     where_valid,
     widest_float,
 )
-from imsim.portable.volumes import stacked, unstacked_shape
 from imsim.portable.windows import lengths_of
 from imsim.typing import Array, ImageLike
 

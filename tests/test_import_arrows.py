@@ -185,7 +185,6 @@ NUMPY_HOMES = {
     "portable/arrays.py",  # NumPy as one namespace among others, by its own name
     "portable/edges.py",  # of ISSM
     "portable/hashes.py",  # of SH
-    "portable/joint_histogram.py",  # of ISSM
     "portable/phase_congruency.py",
 }
 # Packages that cost an import or need a home of their own, and the modules that may name them.

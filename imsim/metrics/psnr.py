@@ -68,12 +68,8 @@ def psnr(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; the score pools over it.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; the score pools over channels.
 
     Returns
     -------

@@ -7,9 +7,8 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
 from imsim.portable.differences import reconstruction_decibels, squared_difference
-from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Pair, Scores
-from imsim.portable.units import PER_CHANNEL, scaling_unit
+from imsim.portable.units import PER_CHANNEL, exact_mean, scaling_unit
 from imsim.registry import Crop, metric
 from imsim.scenes.moments import Reconstruction
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score

@@ -10,7 +10,7 @@ from imsim import engine
 from imsim.portable.pair import Local, Pair, Scores, average
 from imsim.portable.structural_similarity import WITHOUT_CONSTANTS, structural_similarity
 from imsim.portable.windows import uniform
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.local import WindowMeans
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_side
@@ -81,28 +81,16 @@ def uiq_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.uiq import uiq  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import ssim  # slow to import, as Numba is
 
-    return uiq
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.uiq import uiq_map
-
-    return uiq_map
+    return ssim
 
 
-def _volume_kernel() -> Any:
-    from imsim.kernels.volume_ssim import uiq
+def _volume_kernels() -> Any:
+    from imsim.kernels import volume_ssim
 
-    return uiq
-
-
-def _volume_map_kernel() -> Any:
-    from imsim.kernels.volume_ssim import uiq_map
-
-    return uiq_map
+    return volume_ssim
 
 
 def _gradient() -> Any:
@@ -118,7 +106,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, block_size: int) -> Any:
-    kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
+    kernel = Kernel(_kernels if len(whole.sides) == 2 else _volume_kernels, "uiq")
     lengths = (block_size,) * len(whole.sides)
     return WindowMeans(whole, mean_quality, kernel, lengths, {"block_size": block_size})
 
@@ -133,12 +121,12 @@ def _pieces(whole: Any, block_size: int) -> Any:
     sees="As SSIM without its constants: strict, and nervous where the images are flat.",
     needs_contrast=True,
     least_side=8,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "uiq"),
+    map_kernel=Kernel(_kernels, "uiq_map"),
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_volume_kernel,
-    volume_map_kernel=_volume_map_kernel,
+    volume_kernel=Kernel(_volume_kernels, "uiq"),
+    volume_map_kernel=Kernel(_volume_kernels, "uiq_map"),
     crop=Crop(halo=4),  # a block counts if half of it is inside
     region_kernel=_region_kernel,
     pieces=_pieces,

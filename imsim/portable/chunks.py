@@ -7,9 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from imsim.portable.arrays import array_namespace, broadcast, is_compiling, is_of_jax
+from imsim.portable.arrays import (
+    array_namespace,
+    broadcast,
+    is_compiling,
+    is_of_jax,
+    stacked,
+    unstacked,
+)
 from imsim.portable.pair import Local, Pair
-from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
 
 Parts = tuple[Array | None, ...]

@@ -15,12 +15,12 @@ from imsim.portable.arrays import (
     is_tensor,
     mean,
     root,
+    stacked,
     to_widest_float,
     total,
     where_valid,
 )
 from imsim.portable.units import scaling_unit
-from imsim.portable.volumes import stacked
 from imsim.typing import Array
 
 

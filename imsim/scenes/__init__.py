@@ -6,7 +6,7 @@ From a call to its score::
     dispatch    Given: what a user passed       Scene: its sources, to be read in parts
     scoring     Job: a metric that is checked   its pieces know the options; no pixel is read yet
                 which blocks, of what size      for what is stored
-    pieces      Block -> Part -> Part -> Scores by metric, in moments, local and cells
+    pieces      Block -> Part -> Part -> Scores by metric, in moments and local
     lazy        which tasks, of which chunks    for arrays of Dask
     maps        the same for maps, block by block
 """

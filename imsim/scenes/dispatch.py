@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from imsim.checking import check, check_for, has_doubtful_width, warn_of_width
+from imsim.checking import check, check_for, warn_of_width
 from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
 from imsim.portable.arrays import is_tensor
@@ -182,7 +182,7 @@ def _prepared(
     if facts.pieces is None:
         refuse(facts, given)
     prepared = job(facts, images, valid, by_kernel, options, finish)
-    if has_doubtful_width(images) and not given.is_planned:
+    if not given.is_planned:
         warn_of_width(images)
     return scene, prepared, least
 
@@ -220,12 +220,13 @@ def map_of_scene(
     if callable(least):
         least = least(*images.frame)
     sides = least if isinstance(least, tuple) else (least,) * len(images.sides)
+    of_blocks = maps.Mapped(prepared.pieces, mapped, sides, images.dtype)
     if is_lazy(given):
         if out is not None:
             raise OptionError(
                 "out= with arrays of Dask, whose map is lazy", "leave it out, and store the map"
             )
-        return lazy.mapped(prepared, scene, mapped, sides)
+        return lazy.mapped(prepared, scene, of_blocks)
     for source in scene.sources:
         if out is not None and source.is_same_as(out):
             raise OptionError(
@@ -233,7 +234,7 @@ def map_of_scene(
                 "pass another array",
             )
     target = maps.target(out, (*prepared.batch, *images.sides), images.dtype, room)
-    maps.check_scored(facts.name, maps.write(prepared, scene, mapped, sides, room, target))
+    maps.check_scored(facts.name, maps.write(prepared, scene, of_blocks, room, target))
     return target
 
 

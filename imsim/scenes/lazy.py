@@ -20,8 +20,8 @@ import numpy as np
 from imsim.caches import SPARES
 from imsim.errors import DTypeError, ShapeError
 from imsim.inputs import as_array, kind
-from imsim.scenes.cells import Coarse
-from imsim.scenes.maps import check_scored, coarse_map, has_cells, map_of_block, spread
+from imsim.scenes.local import Coarse
+from imsim.scenes.maps import Mapped, check_scored, has_cells, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.scoring import Job, Needs, Scene
 from imsim.scenes.sources import Source
@@ -189,13 +189,10 @@ def _bare(source: Source, sides: Place, chunk: Any) -> Array:
     return array
 
 
-def _map_of(
-    task: BlockTask, mapped: Callable[..., Array], least: Place, dtype: Any, *chunks: Array
-) -> Array:
+def _map_of(task: BlockTask, mapped: Mapped, *chunks: Array) -> Array:
     """Return the map of the pixels that a block owns."""
-    first, arrays = (task.pieces[0], task.scene, mapped, least, dtype), task.arrays(chunks)
     with workers(1):
-        return map_of_block(*first, arrays, task.region, task.own)
+        return mapped.block(task.scene, task.arrays(chunks), task.region, task.own)
 
 
 class Ends(NamedTuple):
@@ -206,8 +203,6 @@ class Ends(NamedTuple):
     """Functions that finish the metrics, and then those that only tell what they find."""
     metric: str
     """The name of the first one."""
-    mapped: Callable[..., Array] | None = None
-    dtype: Any = None
     is_masked: bool = False
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
@@ -230,12 +225,10 @@ class Ends(NamedTuple):
             self.finish[k](self.pieces[k].finish(parts[k]), parts[k].finite)
         return parts
 
-    def cells(self, parts: list[Part]) -> tuple[Array, int]:
+    def cells(self, mapped: Mapped, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
-        if self.mapped is None:
-            raise TypeError("there is no map")
         with workers(1):
-            cells, step = coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+            cells, step = mapped.cells(parts[0])
         if self.is_masked:
             check_scored(self.metric, has_cells(cells, parts[0]))
         return cells, step
@@ -365,7 +358,7 @@ def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
     return found
 
 
-def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place) -> Any:
+def mapped(job: Job, scene: Scene, mapped: Mapped) -> Any:
     """Return a lazy map, whose chunks are those of the reference."""
     grid, ends, token = _prepared([job], scene, is_map=True)
     n = len(grid.batch)
@@ -373,12 +366,11 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     graph: dict[Any, Any] = {}
     cells: dict[Place, Any] = {}
     if isinstance(job.pieces, Coarse):
-        is_masked = scene.mask is not None
-        ends = ends._replace(mapped=function, dtype=job.images.dtype, is_masked=is_masked)
+        ends = ends._replace(is_masked=scene.mask is not None)
         graph, merged = _merged(grid, ends, token)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
-            graph[cells[place]] = (ends.cells, key)
+            graph[cells[place]] = (functools.partial(ends.cells, mapped), key)
     images = places(grid.chunks[n:])
     for place, group in places(grid.chunks[:n]).items():
         for at, own in images.items():
@@ -386,8 +378,7 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
                 graph[(name, *place, *at)] = (functools.partial(_spread, own), cells[place])
                 continue
             block, keys = grid.task(group, own)
-            task = functools.partial(_map_of, block, function, least, job.images.dtype)
-            graph[(name, *place, *at)] = (task, *keys)
+            graph[(name, *place, *at)] = (functools.partial(_map_of, block, mapped), *keys)
     return _array(name, graph, grid, grid.chunks, job.images.dtype)
 
 

@@ -16,9 +16,8 @@ from imsim.portable.differences import (
     reconstruction_decibels,
     squared_difference,
 )
-from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Scores
-from imsim.portable.units import PER_CHANNEL, PER_IMAGE, scaling_unit
+from imsim.portable.units import PER_CHANNEL, PER_IMAGE, exact_mean, scaling_unit
 from imsim.scenes.pieces import Accurate, Block, Loader, Part, Pieces, Whole
 from imsim.typing import Array
 

@@ -17,8 +17,8 @@ import numpy as np
 from imsim import kernels
 from imsim.finite import computed, finite_images
 from imsim.masks import batch_of
+from imsim.portable.arrays import stacked, unstacked
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
 from imsim.validation import Images
 

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.pixel_blocks import NO_MASK
+from imsim.kernels.common.planes import NO_MASK
 from imsim.kernels.gradients import Gradients, inverse, per_image
 from imsim.portable.arrays import where_valid
 from imsim.portable.pair import Pair

@@ -1,4 +1,4 @@
-"""Gradients of SE, RMSE, PSNR and SRE: multiples of the difference of the images."""
+"""Gradients of SE, RMSE, PSNR, SRE and IMED: multiples of the difference, or of it blurred."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements
 from imsim.kernels.gradients import Gradients, images_of, inverse, multiples
+from imsim.kernels.imed import blurred_difference
+from imsim.kernels.imed import imed as score
 from imsim.kernels.se import pooled, sums_of
 from imsim.portable.arrays import where_valid
 from imsim.portable.pair import Pair
 from imsim.typing import Array
+from imsim.validation import LARGEST, SMALLEST
 
 BEL = 10 / math.log(10)
 """Derivative of 10 log10(s) with respect to log(s)."""
@@ -75,3 +78,28 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
 def is_scaled(unit: Array | None) -> bool:
     """Whether some image is so bright or so dark that a kernel measures it in another unit."""
     return unit is not None and bool((unit != 1).any())
+
+
+def imed(
+    pair: Pair,
+    upstream: Array,
+    wanted: tuple[bool, bool],
+    sigma: float,
+    normalize: str | None,
+    spacing: tuple[float, ...] | None,
+) -> Gradients | None:
+    """G d / sqrt(d' G d), divided by the square root of the number of values on request.
+
+    The gradient of identical images is 0. None, for the formula, where there is a spacing.
+    """
+    images = images_of(pair)
+    scores = score(images, pair.mask, sigma, None, spacing)
+    if scores is None:
+        return None
+    distance = scores.values[..., 0]
+    if not np.all((distance == 0) | ((distance > SMALLEST) & (distance < LARGEST))):
+        return None
+    if normalize == "rms":
+        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * images.x.shape[-3]))
+    blurred = blurred_difference(images, pair.mask, sigma)
+    return multiples(pair, blurred, upstream * inverse(distance), wanted)
