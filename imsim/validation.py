@@ -77,8 +77,7 @@ class Images(NamedTuple):
     even_weights: Array | None = None
     """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
     are_unchecked: bool = False
-    """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
-    must not see them."""
+    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

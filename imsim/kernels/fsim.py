@@ -13,8 +13,16 @@ from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
 from imsim.kernels.common.planes import NO_MASK, Planes, image_numbers
-from imsim.portable.coarse import automatic_factor
-from imsim.portable.gradients import SCHARR, T1, T2, YIQ, chromatic_similarity, eroded, weighted
+from imsim.portable.coarse import (
+    SCHARR,
+    T1,
+    T2,
+    YIQ,
+    automatic_factor,
+    chromatic_similarity,
+    eroded,
+    weighted,
+)
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images

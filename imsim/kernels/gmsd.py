@@ -20,7 +20,7 @@ from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
 from imsim.kernels.common.planes import NO_MASK, Planes, count
 from imsim.kernels.common.rescaling import LEAST_SPREAD, check_usual, refuse_unchecked
 from imsim.kernels.common.window_doubts import added
-from imsim.portable.gradients import CELL_REACH, LOST, C
+from imsim.portable.coarse import CELL_REACH, LOST, C
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, Images

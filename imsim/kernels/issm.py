@@ -12,6 +12,7 @@ from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.planes import NO_MASK, Plane, Planes, distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
+from imsim.portable.coarse import eroded
 from imsim.portable.edges import (
     BINS,
     correlation_of_counts,
@@ -19,7 +20,6 @@ from imsim.portable.edges import (
     shannon_entropy,
     upper_end,
 )
-from imsim.portable.gradients import eroded
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images

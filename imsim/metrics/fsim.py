@@ -15,21 +15,23 @@ from imsim.portable.arrays import (
     total,
     where_valid,
 )
-from imsim.portable.chunks import in_chunks
-from imsim.portable.coarse import automatic_factor, block_mean, cell_weights, filled
-from imsim.portable.gradients import (
+from imsim.portable.coarse import (
     SCHARR,
     T1,
     T2,
     YIQ,
+    automatic_factor,
+    block_mean,
+    cell_weights,
     chromatic_similarity,
     eroded,
+    filled,
     gradient_magnitude,
     least_around,
     similarity,
     weighted,
 )
-from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.pair import Local, Pair, Scores, in_chunks
 from imsim.portable.phase_congruency import phase_congruency
 from imsim.registry import Kernel, metric
 from imsim.scenes.local import Coarse

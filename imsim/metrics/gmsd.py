@@ -6,21 +6,21 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import array_namespace, at_most, stacked, to_widest_float, unstacked
-from imsim.portable.chunks import in_slabs
-from imsim.portable.coarse import block_mean, least_in_cells
-from imsim.portable.correlation import cell_gradients, is_convolved
-from imsim.portable.gradients import (
+from imsim.portable.coarse import (
     CELL_REACH,
     LOST,
     PREWITT,
     C,
+    block_mean,
     cell_gradient,
     eroded,
     exact_cell_gradient,
     least_around,
+    least_in_cells,
     similarity,
 )
-from imsim.portable.pair import Local, Pair, Scores, deviation
+from imsim.portable.correlation import cell_gradients, is_convolved
+from imsim.portable.pair import Local, Pair, Scores, deviation, in_slabs
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,

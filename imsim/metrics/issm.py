@@ -10,8 +10,8 @@ import numpy as np
 from imsim import engine
 from imsim.metrics.ssim import DEFAULTS as SSIM
 from imsim.portable.arrays import count
+from imsim.portable.coarse import eroded
 from imsim.portable.edges import bins, edge_correlation, edge_maps, pair_counts, shannon_entropy
-from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair, Scores, average
 from imsim.portable.structural_similarity import structural_similarity
 from imsim.registry import ON_HOST, metric

@@ -165,7 +165,7 @@ def _kernels() -> Any:
 
 
 def _gradient() -> Any:
-    from imsim.kernels.gradients.sam import sam
+    from imsim.kernels.gradients.se import sam
 
     return sam
 

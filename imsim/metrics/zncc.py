@@ -20,9 +20,8 @@ from imsim.portable.arrays import (
     where_valid,
     without_gradient,
 )
-from imsim.portable.chunks import in_slabs
 from imsim.portable.moments import is_flat, local_covariance, local_moments
-from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.pair import Local, Pair, Scores, average, in_slabs, laid_out
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import support_of, uniform
 from imsim.registry import Crop, Kernel, metric

@@ -12,7 +12,6 @@ from imsim.portable.arrays import (
     valid_in_both,
     where_valid,
 )
-from imsim.portable.chunks import in_slabs
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import (
@@ -22,7 +21,7 @@ from imsim.portable.moments import (
     local_moments,
     mean_of_opposites,
 )
-from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.pair import Local, Pair, Scores, average, in_slabs, laid_out
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,

@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import allocating, allocating_part, exact, exact_part, inline, part
 from imsim.kernels.common.rescaling import is_unusual
-from imsim.portable.gradients import similarity
+from imsim.portable.coarse import similarity
 
 POSITIVE = np.iinfo(np.int32).max
 """Bits of a float32 without its sign."""

@@ -33,8 +33,7 @@ from imsim.kernels.fsim import (
 )
 from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
-from imsim.portable.coarse import automatic_factor
-from imsim.portable.gradients import LAMBDA, T1, T2, T3, T4, YIQ, eroded
+from imsim.portable.coarse import LAMBDA, T1, T2, T3, T4, YIQ, automatic_factor, eroded
 from imsim.portable.pair import Pair, Scores
 from imsim.typing import Array
 from imsim.workers import Run
