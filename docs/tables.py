@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import imsim
-from imsim.capabilities import GRADIENT, JIT, VALUE, VMAP
+from imsim.registry import GRADIENT, JIT, VALUE, VMAP
 
 ROOT = Path(__file__).parents[1]
 ABILITIES = (VALUE, GRADIENT, JIT, VMAP)

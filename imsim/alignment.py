@@ -11,9 +11,8 @@ from imsim import tensors
 from imsim.errors import DTypeError, MaskError, ShapeError
 from imsim.inputs import on_common_namespace, to_namespace, to_numpy
 from imsim.masks import check_mask
-from imsim.moving import moved, translated
 from imsim.portable.arrays import device, has_values, without_gradient
-from imsim.shifts import Scene, find_shift
+from imsim.shifts import Scene, find_shift, moved, translated
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import (
     CHANNEL_HINT,

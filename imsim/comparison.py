@@ -304,9 +304,9 @@ def compare(
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
-        _warn_of_range(range_problem(images, valid))
+        warn_of_range(images, valid)
     scores, errors = _attempted(names, (a, b), arguments, own)
-    if scores and checking.has_doubtful_width(images):
+    if scores:
         checking.warn_of_width(images)
     if not all(METRICS[name].of_differences for name in scores):
         checking.warn_of_rounding(images, valid)
@@ -375,19 +375,8 @@ def _in_blocks(
     needs_range = any(METRICS[name].needs_data_range for name in jobs)
     told = functools.partial(_check_ends, images.data_range) if needs_range else None
     scores = dispatch.scene_scores([*jobs.values()], scene, memory, told)
-    if checking.has_doubtful_width(images):
-        checking.warn_of_width(images)
+    checking.warn_of_width(images)
     return kind(dict(zip(jobs, scores, strict=True)), errors)
-
-
-def _check_ends(data_range: float, low: float, high: float) -> None:
-    """Warn if the values between the least and the largest one do not suit the data range."""
-    _warn_of_range(_problem_of_range(low, high, data_range))
-
-
-def _warn_of_range(problem: str | None) -> None:
-    if problem:
-        warn(problem, DataRangeWarning)
 
 
 def _by_names(
@@ -412,21 +401,20 @@ def _by_names(
     return call(Labelled(plain, describe, ndim, dims, channel_axis), a, b, **pixels)
 
 
-def range_problem(images: Images, valid: Array | None) -> str | None:
-    """Say how far the values lie beyond the data range, if they seem to be in another unit."""
-    if not isinstance(images.data_range, float) or math.isnan(images.data_range):
-        return None
-    with np.errstate(all="ignore"):
-        low, high = value_ends(images.x, images.y, valid)
-    return _problem_of_range(low, high, images.data_range)
+def warn_of_range(images: Images, valid: Array | None) -> None:
+    """Warn if the values lie beyond the data range, so that they seem to be in another unit."""
+    if isinstance(images.data_range, float) and not math.isnan(images.data_range):
+        with np.errstate(all="ignore"):
+            _check_ends(images.data_range, *value_ends(images.x, images.y, valid))
 
 
-def _problem_of_range(low: float, high: float, data_range: float) -> str | None:
-    if not in_another_unit(low, high, data_range):
-        return None
-    span = high - low
-    return (
-        f"the values of a and b inside the mask span {span:.4g}, which is "
-        f"{span / data_range:.4g} times data_range={data_range:g}; "
-        "pass the range in the unit of the images, or clip them to it"
-    )
+def _check_ends(data_range: float, low: float, high: float) -> None:
+    """Warn if the values between the least and the largest one do not suit the data range."""
+    if in_another_unit(low, high, data_range):
+        span = high - low
+        warn(
+            f"the values of a and b inside the mask span {span:.4g}, which is "
+            f"{span / data_range:.4g} times data_range={data_range:g}; "
+            "pass the range in the unit of the images, or clip them to it",
+            DataRangeWarning,
+        )

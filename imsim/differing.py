@@ -13,8 +13,8 @@ import numpy as np
 
 from imsim import checking, tensors
 from imsim.errors import EmptyMaskWarning, warn
+from imsim.portable.arrays import unstacked
 from imsim.portable.differences import exact_difference, long_integers
-from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_flag, check_ndim, check_number

@@ -14,11 +14,12 @@ from imsim.checking import (
     LeastSide,
     check_for,
     check_on_host,
-    has_doubtful_width,
+    checked_weights,
+    evened,
+    in_unit,
     warn_of_rounding,
     warn_of_width,
 )
-from imsim.computation import computed, subtracted
 from imsim.derivatives import OF_CHECKS, Gradient
 from imsim.errors import (
     EmptyMaskWarning,
@@ -27,7 +28,7 @@ from imsim.errors import (
     more_pixels,
     warn,
 )
-from imsim.finite import positions_reading
+from imsim.finite import computed, positions_reading, subtracted
 from imsim.masks import batch_of
 from imsim.portable.arrays import (
     array_namespace,
@@ -38,15 +39,14 @@ from imsim.portable.arrays import (
     not_above,
     pad,
     shifted,
+    unstacked,
     where_valid,
 )
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
-from imsim.typing import Array, ImageLike, MaskLike, Score, Writable
+from imsim.typing import Array, Score, Writable
 from imsim.validation import Images, check_choice, check_memory, check_ndim
-from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
 Shared = tuple[Any, ...]
@@ -128,19 +128,16 @@ def score(
     scored = functools.partial(_scored, facts, formula, arguments, weight_power)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
         return scored(a, b, mask, data_range, weights)
-    if names.are_labelled(a, b):
-        function = functools.partial(score, metric, formula, weight_power=weight_power)
-        return _by_names(metric, function, shared, options)
-    names.check_unnamed(dims)
-    read = dispatch.read(a, b, mask, weights, memory)
-    if isinstance(read, dispatch.Given):
+
+    def in_blocks(given: dispatch.Given) -> Score:
         others = data_range, memory, runs_kernels(), _finished
-        return dispatch.score_of_scene(facts, read, *others, **arguments)
-    a, b, mask, weights = read
+        return dispatch.score_of_scene(facts, given, *others, **arguments)
+
+    again = functools.partial(score, metric, formula, weight_power=weight_power)
     has_gradient = facts.gradient is not None and weights is None
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
-    return _lent(scored, a, b, mask, data_range, weights, gradient)
+    return _called(metric, scored, in_blocks, again, shared, options, gradient=gradient)
 
 
 def _scored(
@@ -172,42 +169,32 @@ def score_map(
     **options: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input; see `score`."""
-    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
-    check_memory(memory)
+    a, b, _, _, data_range, channel_axis, ndim, _, memory = shared
     ndim = check_ndim(ndim)
-    if names.are_labelled(a, b):
-        if out is not None:
-            raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
-        function = functools.partial(score_map, metric, formula, weight_power=weight_power)
-        return _by_names(metric, function, shared, options, is_map=True)
-    names.check_unnamed(dims)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)
-    read = dispatch.read(a, b, mask, weights, memory)
-    if isinstance(read, dispatch.Given):
+    if out is not None and names.are_labelled(a, b):
+        raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
+
+    def in_blocks(given: dispatch.Given) -> Array:
         others = data_range, memory, out, runs_kernels()
-        return dispatch.map_of_scene(facts, mapped, read, *others, **arguments)
-    a, b, mask, weights = read
-    found = _lent(mapped, a, b, mask, data_range, weights)
-    return found if out is None else maps.written(found, out)
+        return dispatch.map_of_scene(facts, mapped, given, *others, **arguments)
+
+    again = functools.partial(score_map, metric, formula, weight_power=weight_power)
+    found = _called(metric, mapped, in_blocks, again, shared, options, is_map=True)
+    return found if out is None or found is out else maps.written(found, out)
 
 
 def _map(
     facts: Metric,
     formula: Callable[..., Local],
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    data_range: float | None,
-    weights: MaskLike | None = None,
-    *,
+    *given: Any,
     weight_power: float,
     **arguments: Any,
 ) -> Array:
     """Return the map of arrays in memory."""
     kernel = facts.volume_map_kernel if _are_volumes(arguments) else facts.map_kernel
     side = facts.map_least_side
-    given = (a, b, mask, data_range, weights)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
     images, valid, xp, sides = found.images, found.valid, found.images.xp, found.images.sides
     local: Local = _in_unit(found, weight_power)
@@ -239,40 +226,59 @@ def score_parts(
     **options: Any,
 ) -> list[Score]:
     """Return the several scores of one formula or kernel; see `score`."""
-    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
-    check_memory(memory)
-    if names.are_labelled(a, b):
-        function = functools.partial(score_parts, metric, formula, kernel)
-        return _by_names(metric, function, shared, options)  # type: ignore[no-any-return]
-    names.check_unnamed(dims)
+    _, _, _, _, _, channel_axis, ndim, _, _ = shared
+    ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
-    read = dispatch.read(a, b, mask, weights, memory)
-    if isinstance(read, dispatch.Given):
-        dispatch.refuse(facts, read)
-    a, b, mask, weights = read
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
         return [_score(metric, part, found) for part in found.result]
 
-    return _lent(scored, a, b, mask, data_range, weights)  # type: ignore[no-any-return]
+    again = functools.partial(score_parts, metric, formula, kernel)
+    refuse = functools.partial(dispatch.refuse, facts)
+    return _called(metric, scored, refuse, again, shared, options)  # type: ignore[no-any-return]
 
 
-def _by_names(
+def _called(
     metric: str,
-    function: Callable[..., Any],
+    plain: tensors.Function,
+    in_blocks: Callable[[dispatch.Given], Any],
+    again: Callable[..., Any],
     shared: Shared,
     options: dict[str, Any],
     *,
     is_map: bool = False,
+    gradient: Callable[[], Gradient] | None = None,
+) -> Any:
+    """Call a function of arrays, `plain`, with NumPy's in place of tensors that kernels can read.
+
+    `in_blocks` takes what is not in memory, and `again` the bare arrays of labelled ones.
+    `gradient` makes the `Gradient` of the call, if a kernel computes it.
+    """
+    a, b, mask, weights, data_range, _, _, dims, memory = shared
+    check_memory(memory)
+    if names.are_labelled(a, b):
+        return _by_names(metric, again, shared, options, is_map)
+    names.check_unnamed(dims)
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        return in_blocks(read)
+    a, b, mask, weights = read
+    given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
+    if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
+        return plain(*given)
+    return tensors.call(plain, given, gradient() if gradient and kernels.are_enabled() else None)
+
+
+def _by_names(
+    metric: str, again: Callable[..., Any], shared: Shared, options: dict[str, Any], is_map: bool
 ) -> Any:
     """Call a function on labelled arrays, whose result is labelled too."""
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
-    check_memory(memory)
 
     def plain(x: Array, y: Array, *, mask: Any, weights: Any, channel_axis: int | None) -> Any:
         given = x, y, mask, weights, data_range, channel_axis, ndim, None, memory
-        return function(given, **options)
+        return again(given, **options)
 
     def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
         own = {key: value for key, value in options.items() if key not in OF_CHECKS}
@@ -283,36 +289,12 @@ def _by_names(
     return names.call(labelled, a, b, mask=mask, weights=weights)
 
 
-def _lent(
-    function: tensors.Function,
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    data_range: float | None,
-    weights: MaskLike | None,
-    gradient: Callable[[], Gradient] | None = None,
-) -> Any:
-    """Call a function, with NumPy arrays in place of tensors that the kernels can read.
-
-    `gradient` makes the `Gradient` of the call, if a kernel computes it.
-    """
-    given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
-    if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
-        return function(*given)
-    return tensors.call(function, given, gradient() if gradient and kernels.are_enabled() else None)
-
-
 def _evaluate(
     facts: Metric,
     formula: Callable[..., Any],
     load_kernel: KernelLoader | None,
     usual_side: int,
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    data_range: float | None,
-    weights: MaskLike | None = None,
-    *,
+    *given: Any,
     channel_axis: int | None,
     ndim: int = 2,
     by_pixel: bool = False,
@@ -323,13 +305,14 @@ def _evaluate(
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
 
+    `given` are a, b, mask, data range and, if there are any, weights.
     The record says what the metric needs, unless `needs_data_range` and `least_side` do.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     by_kernel = _engine != "portable"
     images, valid = check_for(
         facts,
-        (a, b, mask, data_range, weights),
+        given,
         channel_axis,
         ndim,
         needs_data_range,
@@ -356,14 +339,13 @@ def _evaluate(
         try:
             result, finite = computed(images, valid, *others)
         except kernels.DoubtfulWeights:
-            images, valid = checked(images, images.weights, valid, by_kernel=True)
+            images, valid = checked_weights(images, images.weights, valid, by_kernel=True)
             result, finite = computed(images, valid, *others)
         if images.even_weights is not None and kernel is not None:
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
-    if has_doubtful_width(images):
-        warn_of_width(images)
-    return _Found(result, images, valid, finite, more_pixels(mask, weights))
+    warn_of_width(images)
+    return _Found(result, images, valid, finite, more_pixels(given[2], *given[4:]))
 
 
 def _finished(metric: str, result: Scores, finite: Array) -> Score:
@@ -388,17 +370,25 @@ def _quiet(images: Images) -> AbstractContextManager[Any]:
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
-    """Average over channels; NaN where no position was scored or a pixel is not finite."""
-    xp = found.images.xp
+    """Average over channels; NaN where no position was scored or a pixel is not finite.
+
+    The shape is that of the batch; NumPy arrays without axes become scalars.
+    """
+    xp, batch = found.images.xp, batch_of(found.images, found.valid)
     values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
         is_scored = xp.broadcast_to(scored > 0, values.shape)
         values = where_valid(is_scored, values, np.nan)
         _warn_if_empty(metric, xp.all(is_scored, axis=-1), found.remedy)
-    values = _channel_mean(values, found.images)
+    if values.shape[-1] == 1:
+        values = values[..., 0]
+    else:
+        with _quiet(found.images):
+            values = xp.mean(values, axis=-1)
     if found.finite is not None:
         values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
-    return _shaped(values, found.images, found.valid)
+    values = values if values.shape == batch else copied(values, batch)
+    return values[()] if xp is np else values
 
 
 def _all_scored(scored: Array) -> bool:
@@ -406,21 +396,6 @@ def _all_scored(scored: Array) -> bool:
     if scored.size == 1:  # for one pair, Python's comparison is faster than NumPy's
         return bool(scored.item() > 0)
     return bool((scored > 0).all())
-
-
-def _channel_mean(values: Array, images: Images) -> Array:
-    if values.shape[-1] == 1:
-        return values[..., 0]
-    with _quiet(images):
-        return images.xp.mean(values, axis=-1)
-
-
-def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
-    """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
-    batch = batch_of(images, valid)
-    if scores.shape != batch:
-        scores = copied(scores, batch)
-    return scores[()] if images.xp is np else scores
 
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:

@@ -156,7 +156,7 @@ def unforeseen(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def more_pixels(mask: object, weights: object) -> str:
+def more_pixels(mask: object, weights: object = None) -> str:
     """Return how to score an image of which no position was, given the mask and the weights."""
     if weights is None:
         return "widen the mask"

@@ -1,4 +1,4 @@
-"""The rule of NaN and infinite pixels inside the mask: they have no score.
+"""The rule of NaN and infinite pixels inside the mask, by which kernels and formulas are called.
 
 A score is NaN if any pixel inside the mask is NaN or infinite, and a position of a map if it reads
 such a pixel. The engine writes this NaN, and gives formulas zeros in place of the pixels. A kernel
@@ -9,11 +9,13 @@ infinite if a pixel is. Then the engine finds these pixels, and runs the kernel 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from imsim import kernels
+from imsim.errors import OptionError
 from imsim.portable.arrays import (
     array_namespace,
     at_most,
@@ -21,14 +23,17 @@ from imsim.portable.arrays import (
     has_values,
     is_tensor,
     running_sums,
+    stacked,
     to_widest_float,
+    unstacked,
+    unstacked_shape,
     where_valid,
     without_gradient,
 )
+from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.typing import Array
-from imsim.validation import Images
+from imsim.validation import Images, element
 
 
 def is_finite(image: Array, xp: Any) -> Array:
@@ -87,7 +92,8 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     highs: list[float] = []
     for image in (x, y):
         if xp is np and image.dtype.kind in "iu":
-            least, most = (image.dtype.type(end) for end in _ends_of(image.dtype))
+            ends = np.iinfo(image.dtype)
+            least, most = image.dtype.type(ends.min), image.dtype.type(ends.max)
             if image.size and (valid is None or valid.any()):
                 lows.append(int((image if valid is None else np.where(valid, image, most)).min()))
                 highs.append(int((image if valid is None else np.where(valid, image, least)).max()))
@@ -104,11 +110,6 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
         lows.append(low)
         highs.append(high)
     return min(lows, default=math.inf), max(highs, default=-math.inf)
-
-
-def _ends_of(dtype: np.dtype[Any]) -> tuple[int, int]:
-    found = np.iinfo(dtype)
-    return int(found.min), int(found.max)
 
 
 def in_another_unit(low: float, high: float, data_range: float) -> bool:
@@ -188,6 +189,9 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         images = cleaned(images)
     if images.xp is np and valid is not None:
         valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
+    weights = None if images.weights is None else to_widest_float(images.weights)
+    if images.xp is np and weights is not None:
+        weights = np.ascontiguousarray(weights)
     return Pair(
         xp=images.xp,
         x=where_valid(valid, _as_float(images.x, images)),
@@ -196,16 +200,8 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         data_range=images.data_range,
         has_channels=images.has_channels,
         depth=images.depth,
-        weights=_weights(images),
+        weights=weights,
     )
-
-
-def _weights(images: Images) -> Array | None:
-    """Return the weights of the pixels in the widest float."""
-    if images.weights is None:
-        return None
-    weights = to_widest_float(images.weights)
-    return np.ascontiguousarray(weights) if images.xp is np else weights
 
 
 def _as_float(image: Array, images: Images) -> Array:
@@ -213,3 +209,75 @@ def _as_float(image: Array, images: Images) -> Array:
     if images.xp is np:
         return np.ascontiguousarray(image, dtype=images.dtype)
     return images.xp.astype(image, images.dtype, copy=False)
+
+
+def computed(
+    images: Images,
+    valid: Array | None,
+    formula: Callable[..., Any],
+    kernel: Callable[..., Any] | None,
+    options: dict[str, Any],
+    by_pixel: bool,
+    refusal: str | None,
+) -> tuple[Any, Array | None]:
+    """Return the result of the kernel, or else of the formula, and which pixels are finite.
+
+    Pixels outside the mask count as finite; None: all pixels are. Without `by_pixel`, one value may
+    stand for all pixels of a pair. Where there is no kernel, `refusal` is the message of an error.
+    """
+    result = finite = None
+    if images.weights is not None and kernel is not None and not kernels.weighs(kernel):
+        kernel = None
+    if kernel is not None:
+        result = kernel(images, valid, **options)
+    if result is None and refusal is not None:
+        raise OptionError(refusal, "set_engine('auto') computes it by the formula")
+    if result is None:
+        finite = (finite_pixels if by_pixel else finite_images)(images, valid)
+        result = formula(prepared(images, valid, finite), **options)
+    elif kernel is not None and not is_witnessed(result):
+        if images.are_unchecked:  # what has no weight counts as inside a mask
+            raise kernels.DoubtfulWeights
+        finite = finite_pixels(images, valid)
+        if finite is not None:
+            # A kernel may spread NaN to other images and to positions that do not read it.
+            # These must have the values that they have without it.
+            images = cleaned(images)
+            result = kernel(images, valid, **options)
+        _compute_what_is_left(result, formula, images, valid, options)
+    return result, finite
+
+
+def _compute_what_is_left(
+    result: Scores | Local | tuple[Scores, ...],
+    formula: Callable[..., Any],
+    images: Images,
+    valid: Array | None,
+    options: dict[str, Any],
+) -> None:
+    """Compute by the formula the elements of a batch that a kernel leaves to it."""
+    parts: tuple[Any, ...] = result if type(result) is tuple else (result,)
+    left = parts[0].left
+    for place in [] if left is None else np.argwhere(left):
+        index = tuple(place)
+        x, y, mask, weights = (
+            None if v is None else element(v, left.shape, index)
+            for v in (images.x, images.y, valid, images.weights)
+        )
+        one = images._replace(x=x, y=y, weights=weights)
+        found = formula(prepared(one, mask, None), **options)
+        for part, again in zip(parts, found if type(found) is tuple else (found,), strict=True):
+            part.values[index] = again.values
+
+
+def subtracted(images: Images) -> Images:
+    """Replace images of integers that no float holds by their difference and zeros."""
+    x, y, dtype = images.x, images.y, images.dtype
+    if images.xp is np and (
+        x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4
+    ):
+        return images  # the usual case, without the checks below
+    if not (long_integers(x, dtype) or long_integers(y, dtype)):
+        return images
+    zeros = images.xp.zeros_like(y, dtype=dtype)
+    return images._replace(x=exact_difference(x, y, dtype), y=zeros)

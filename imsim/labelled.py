@@ -10,10 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from imsim import checking, tensors
-from imsim.comparison import range_problem
-from imsim.cropping import Survey, survey
+from imsim.comparison import warn_of_range
 from imsim.errors import (
-    DataRangeWarning,
     DTypeError,
     EmptyMaskWarning,
     ImsimError,
@@ -22,7 +20,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
-from imsim.region_scores import Scorer
+from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
 from imsim.tables import reasons, table, to_csv, to_frame
 from imsim.typing import Array, ImageLike
@@ -291,10 +289,11 @@ def regions(
     ends = _ends(images)
     if not len(found.labels):
         warn("labels holds no region: every pixel is 0, background", EmptyMaskWarning)
-    elif any(METRICS[name].needs_data_range for name in names):
-        problem = _range_problem(images, found, ends)
-        if problem:
-            warn(problem, DataRangeWarning)
+    elif any(METRICS[name].needs_data_range for name in names) and (
+        # Mostly, no pixel at all is beyond the range.
+        ends is None or in_another_unit(*ends, float(images.data_range))
+    ):
+        warn_of_range(images, _inside(found, images))
     broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
     scores, errors = Scorer(images, found, broken, data_range, spacing).scores(names)
     return Regions(found, scores, _missing(found, broken, scores), errors)
@@ -328,13 +327,6 @@ def _ends(images: Images) -> tuple[float, float] | None:
     """Return the least and the largest pixel; None if one is NaN or infinite."""
     ends = [float(end) for v in (images.x, images.y) for end in (v.min(), v.max())]
     return (min(ends), max(ends)) if np.isfinite(ends).all() else None
-
-
-def _range_problem(images: Images, found: Survey, ends: tuple[float, float] | None) -> str | None:
-    """See `range_problem`; mostly, no pixel at all is beyond the range."""
-    if ends and not in_another_unit(*ends, float(images.data_range)):
-        return None
-    return range_problem(images, _inside(found, images))
 
 
 def _inside(found: Survey, images: Images) -> Array:

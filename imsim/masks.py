@@ -19,8 +19,14 @@ from imsim.errors import (
 )
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_numpy
-from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
-from imsim.portable.volumes import stacked, unstacked
+from imsim.portable.arrays import (
+    array_namespace,
+    broadcast,
+    device,
+    is_compiling,
+    stacked,
+    unstacked,
+)
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, Images, check_images, check_integer
 

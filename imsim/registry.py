@@ -1,4 +1,4 @@
-"""The facts about each metric, and the decorator that records them."""
+"""The facts about each metric, what works with the arrays of which library among them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,51 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from imsim.capabilities import ON_HOST, PORTABLE, Capabilities
+VALUE, GRADIENT, JIT, VMAP = "value", "gradient", "jit", "vmap"
+"""Eager scores and maps; their derivatives by the library; within compiled functions; mapped over
+batch axes by the library."""
+CPU, GPU = "cpu", "gpu"
+"""The memory of the host, and that of any accelerator."""
+
+Capabilities = Mapping[tuple[str, str], frozenset[str]]
+"""From library and kind of device to what works there; what is not named does not work."""
+
+_EVERYTHING = frozenset({VALUE, GRADIENT, JIT, VMAP})
+_VALUE = frozenset({VALUE})
+
+ON_HOST: Capabilities = MappingProxyType(
+    {(library, CPU): _VALUE for library in ("numpy", "torch", "jax")}
+)
+"""Capabilities of a metric without a formula for array-API libraries."""
+PORTABLE: Capabilities = MappingProxyType(
+    {
+        **ON_HOST,
+        ("array_api_strict", CPU): _VALUE,
+        ("cupy", GPU): _VALUE,
+        **{(library, device): _EVERYTHING for library in ("torch", "jax") for device in (CPU, GPU)},
+    }
+)
+"""Capabilities of a metric whose formula runs on any array-API library. The tests have no
+accelerator: they use other devices of array_api_strict, and PyTorch's device without values."""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A compiled function of a module that `load` imports, which takes long, as Numba does."""
+
+    load: Callable[[], Any]
+    name: str
+
+    def __call__(self) -> Callable[..., Any]:
+        """Import it."""
+        found: Callable[..., Any] = getattr(self.load(), self.name)
+        return found
+
+
 PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
 SHARED = ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")

@@ -52,16 +52,8 @@ class ImageMismatchError(AssertionError):
 def safe_name(text: str) -> str:
     """Make a name of a file that every file system takes, and that no other text gets.
 
-    Parameters
-    ----------
-    text : str
-        Such as the name of a test with its parameters.
-
-    Returns
-    -------
-    str
-        The text, if it is safe as it is. Else other characters become hyphens, a long end is left
-        out, and a digest of the text tells it from others.
+    A text that is safe stays as it is. Else other characters become hyphens, a long end is left
+    out, and a digest of the text tells it from others.
 
     Examples
     --------

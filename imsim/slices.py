@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.checking import check_weights
 from imsim.errors import (
     ChannelAxisWarning,
     EmptyMaskWarning,
@@ -18,12 +19,10 @@ from imsim.errors import (
 from imsim.finite import finite_pixels
 from imsim.inputs import as_array
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, has_values, ratio, where_valid
-from imsim.portable.volumes import unstacked
+from imsim.portable.arrays import array_namespace, has_values, ratio, unstacked, where_valid
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_images, check_integer, check_names, check_spacing
-from imsim.weights import check_weights
 
 
 def by_slice(

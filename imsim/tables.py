@@ -56,23 +56,11 @@ def padded(text: str, columns: int, *, right: bool = False) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], align: str = "", *, html: bool = False) -> str:
-    """Set cells in columns, two spaces apart.
+    """Set cells in columns, two spaces apart; the first row holds the heads.
 
-    Parameters
-    ----------
-    rows : iterable of sequence of str
-        The cells, row by row; the first row holds the heads.
-    align : str
-        A letter for each column: ``"l"`` sets it to the left, and ``"r"`` to the right. Further
-        columns are set to the left.
-    html : bool
-        Whether to write an element of HTML, whose cells are escaped. It names no colours: those of
-        the page around it, bright or dark, hold.
-
-    Returns
-    -------
-    str
-        A line per row, without a line break at the end.
+    `align` has a letter for each column: ``"l"`` sets it to the left, as further ones are, and
+    ``"r"`` to the right. An element of HTML, whose cells are escaped, names no colours: those of
+    the page around it, bright or dark, hold.
     """
     if html:
         from tabulate import tabulate
@@ -121,22 +109,7 @@ def to_csv(
 ) -> str | None:
     """Write columns as CSV, with numbers that read back exactly; without a path, return the text.
 
-    Parameters
-    ----------
-    index, columns : mapping of array
-        Columns of one length by their heads; those of the index come first.
-    path : str or Path, optional
-        The file, which is replaced if it exists.
-
-    Returns
-    -------
-    str or None
-        The text, if there is no path.
-
-    Raises
-    ------
-    ImsimError
-        If the file cannot be written.
+    Columns have one length; those of the index come first. A file is replaced if it exists.
     """
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")

@@ -28,12 +28,13 @@ from imsim.portable.arrays import (
     device,
     has_values,
     is_tensor,
+    stacked,
     to_host,
     to_widest_float,
+    unstacked_shape,
     where_valid,
     widest_float,
 )
-from imsim.portable.volumes import stacked, unstacked_shape
 from imsim.portable.windows import lengths_of
 from imsim.typing import Array, ImageLike
 
@@ -76,8 +77,7 @@ class Images(NamedTuple):
     even_weights: Array | None = None
     """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
     are_unchecked: bool = False
-    """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
-    must not see them."""
+    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -31,19 +31,7 @@ def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> It
     threads write to one name, the last one wins. The new file has the permissions of the old one. A
     link is replaced: no link, whoever made it, leads to another file that is written over. A device
     or a pipe is written to, and a file that is mounted by itself is written over once the new one
-    is whole.
-
-    Parameters
-    ----------
-    path : path
-        The name; its folder exists.
-    put : callable, optional
-        ``put(new, path)`` puts the new one in the place of the old one.
-
-    Raises
-    ------
-    OSError
-        If that fails.
+    is whole. The folder exists; ``put(new, path)`` puts the new one in the place of the old one.
     """
     path = os.fspath(path)
     is_special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
@@ -79,11 +67,6 @@ def write_whole(path: Path, content: bytes) -> None:
 
     A link is followed. A device or a pipe is written to, and so is a file that cannot be replaced
     but takes other content: one that is mounted by itself, or in a folder that takes no new files.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
     """
     place = os.path.realpath(path)
     is_special = os.path.exists(path) and not os.path.isfile(path)
@@ -102,13 +85,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Say which file or folder cannot be written, where a block fails for that reason.
-
-    Raises
-    ------
-    ImsimError
-        Instead of each OSError.
-    """
+    """Say by an ImsimError which file or folder cannot be written, where a block fails for that."""
     try:
         yield
     except OSError as error:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
 import imsim
-from imsim.moving import interpolated, moved
+from imsim.shifts import interpolated, moved
 
 FRAME = (96, 88)
 SCENE = texture(np.random.default_rng(7), (160, 160), grain=1.2)

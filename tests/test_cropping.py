@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from skimage.measure import regionprops
 from strategies import SEEDS
 
-from imsim.cropping import batches, crops_around, in_three_axes, survey
 from imsim.kernels.regions.crops import crops_of, masks_of
+from imsim.region_scores import batches, crops_around, in_three_axes, survey
 from imsim.registry import Crop
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from golden_data import BY_ID, PAIRS, Pair
 
-from imsim.portable.coarse import block_mean
-from imsim.portable.gradients import SCHARR, gradient_magnitude
+from imsim.portable.coarse import SCHARR, block_mean, gradient_magnitude
 from imsim.portable.phase_congruency import (
     ORIENTATIONS,
     filter_bank,

@@ -13,9 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "imsim"
 
 # Modules without arrows of their own, which everyone may use.
-LEAVES = {"capabilities", "errors", "notice", "tables", "typing", "whole_files"}
+LEAVES = {"errors", "notice", "tables", "typing", "whole_files"}
 ALLOWED: dict[str, set[str]] = {
-    "capabilities": set(),
     "errors": set(),
     "notice": set(),
     "tables": {"errors", "typing", "whole_files"},
@@ -47,15 +46,12 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
-    "alignment": {"inputs", "masks", "moving", "portable", "shifts", "tensors", "validation"}
-    | LEAVES,
-    "shifts": {"moving"} | LEAVES,
-    "moving": LEAVES,
-    "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}
+    "alignment": {"inputs", "masks", "portable", "shifts", "tensors", "validation"} | LEAVES,
+    "shifts": LEAVES,
+    "slices": {"checking", "finite", "inputs", "masks", "portable", "registry", "validation"}
     | LEAVES,
     "engine": {
         "checking",
-        "computation",
         "derivatives",
         "finite",
         "masks",
@@ -65,15 +61,13 @@ ALLOWED: dict[str, set[str]] = {
         "portable",
         "scenes",
         "tensors",
-        "weights",
     }
     | LEAVES,
-    "checking": {"masks", "portable", "registry", "validation", "weights"} | LEAVES,
+    "checking": {"inputs", "kernels", "masks", "portable", "registry", "validation"} | LEAVES,
     # Metrics in blocks, whose parts are computed by kernels or by formulas that the records name.
     "scenes": {
         "caches",
         "checking",
-        "computation",
         "finite",
         "inputs",
         "kernels",
@@ -87,7 +81,6 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     # The accessor, which nobody imports but users.
     "xarray": {"", "registry"},
-    "computation": {"finite", "kernels", "portable", "validation"} | LEAVES,
     "derivatives": {
         "finite",
         "kernels",
@@ -100,8 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "tensors": {"inputs"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
-    "weights": {"inputs", "kernels", "masks", "portable", "validation"} | LEAVES,
-    "finite": {"validation", "portable"} | LEAVES,
+    "finite": {"kernels", "validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
     "inputs": {"portable"} | LEAVES,
     "workers": {"validation"} | LEAVES,
@@ -119,14 +111,11 @@ ALLOWED: dict[str, set[str]] = {
     }
     | LEAVES,
     # Crops are counted, and copied, by compiled code.
-    "cropping": {"kernels", "registry"} | LEAVES,
-    "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
-    | LEAVES,
+    "region_scores": {"engine", "kernels", "portable", "registry", "validation"} | LEAVES,
     "differing": {"checking", "portable", "registry", "tensors", "validation"} | LEAVES,
     "labelled": {
         "checking",
         "comparison",
-        "cropping",
         "engine",
         "finite",
         "inputs",
@@ -160,9 +149,9 @@ ALLOWED: dict[str, set[str]] = {
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
         "labelled",
-        "moving",
         "pages",
         "registry",
+        "shifts",
         "validation",  # the hint that names an argument where the command has an option
     }
     | LEAVES,
@@ -196,7 +185,6 @@ NUMPY_HOMES = {
     "portable/arrays.py",  # NumPy as one namespace among others, by its own name
     "portable/edges.py",  # of ISSM
     "portable/hashes.py",  # of SH
-    "portable/joint_histogram.py",  # of ISSM
     "portable/phase_congruency.py",
 }
 # Packages that cost an import or need a home of their own, and the modules that may name them.

@@ -16,7 +16,7 @@ from sampling import FRAME, frame, textured_pair
 from strategies import SEEDS
 
 import imsim
-from imsim import cropping, region_scores
+from imsim import region_scores
 
 DTYPES = ("uint8", "float32", "float64")
 
@@ -98,8 +98,8 @@ def test_crops_of_any_size(
 ) -> None:
     """With small limits, small images take the ways of large ones: batches, or the whole frame."""
     monkeypatch.setattr(region_scores, "SMALL_PIXELS", 90)
-    monkeypatch.setattr(cropping, "BATCH_PIXELS", max(large, 400))
-    monkeypatch.setattr(cropping, "CALL_PIXELS", 200)
+    monkeypatch.setattr(region_scores, "BATCH_PIXELS", max(large, 400))
+    monkeypatch.setattr(region_scores, "CALL_PIXELS", 200)
     sides = frame(45, 51)
     a, b = (v.astype(np.uint8) for v in textured_pair(rng, *sides))
     labels = label_image(kind, rng, *sides)
@@ -166,7 +166,7 @@ def test_a_large_region_of_float32_takes_no_copy(
 ) -> None:
     """It has the bits of the masked score."""
     monkeypatch.setattr(region_scores, "SMALL_PIXELS", 90)
-    monkeypatch.setattr(cropping, "BATCH_PIXELS", 400)
+    monkeypatch.setattr(region_scores, "BATCH_PIXELS", 400)
     sides = frame(45, 51)
     a, b = (v.astype(np.float32) for v in textured_pair(rng, *sides))
     labels = np.ones(sides, int)

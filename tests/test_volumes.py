@@ -531,7 +531,7 @@ def test_slabs_of_a_formula_join(
     with formulas():
         want = call(facts, a, b, **given, **options)
         wanted = call_map(facts, a, b, **given, **options)
-        monkeypatch.setattr("imsim.portable.chunks.PIXELS", 2 * 16 * 18 * 12)
+        monkeypatch.setattr("imsim.portable.pair.PIXELS", 2 * 16 * 18 * 12)
         found = call(facts, a, b, **given, **options)
         local = call_map(facts, a, b, **given, **options)
     np.testing.assert_allclose(found, want, rtol=1e-12)

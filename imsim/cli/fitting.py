@@ -14,8 +14,8 @@ from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges, count
 from imsim.cli.reading import Files, short_size
 from imsim.errors import ImsimError, OptionError
-from imsim.moving import moved, translated
 from imsim.pages import share
+from imsim.shifts import moved, translated
 
 RULES = ("fail", "crop", "pad")
 SIZES_HELP = """\

@@ -12,12 +12,18 @@ from imsim.kernels.common.cell_rows import cell_similarity
 from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
-from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes, image_numbers
-from imsim.portable.coarse import automatic_factor
-from imsim.portable.gradients import SCHARR, eroded
+from imsim.kernels.common.planes import NO_MASK, Planes, image_numbers
+from imsim.portable.coarse import (
+    SCHARR,
+    T1,
+    T2,
+    YIQ,
+    automatic_factor,
+    chromatic_similarity,
+    eroded,
+    weighted,
+)
 from imsim.portable.pair import Local, Scores
-from imsim.portable.similarity import T1, T2, YIQ, chromatic_similarity, weighted
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import Run, parallel, share_out

@@ -8,20 +8,20 @@ import numpy as np
 
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.cell_rows import (
+    N_WEIGHTED_SUMS,
     cell_memory,
     cell_similarity,
     fill_rows,
     merge_cells,
     near_row,
+    weighted_moments,
 )
 from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
-from imsim.kernels.common.pixel_blocks import NO_MASK, count
-from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.weight_survey import LEAST_SPREAD, check_usual, refuse_unchecked
+from imsim.kernels.common.planes import NO_MASK, Planes, count
+from imsim.kernels.common.rescaling import LEAST_SPREAD, check_usual, refuse_unchecked
 from imsim.kernels.common.window_doubts import added
-from imsim.portable.gradients import CELL_REACH
+from imsim.portable.coarse import CELL_REACH, LOST, C
 from imsim.portable.pair import Local, Scores
-from imsim.portable.similarity import LOST, C
 from imsim.typing import Array
 from imsim.validation import LARGEST, Images
 from imsim.workers import parallel
@@ -58,8 +58,9 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
     if images.weights is not None:
         return _weighted(images, mask)
     planes, constant, most, cells = prepare(images, mask)
+    given = constant, NO_VALUES[type(constant)], NO_SCORED
     strips = planes.strips(
-        _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS, cheapness=CHEAPNESS
+        near_strip, N_SUMS, *given, positions=cells[0], rows=STRIP_ROWS, cheapness=CHEAPNESS
     ).reshape(-1, planes.count, N_SUMS)
     scores = np.empty((2, *planes.shape))
     if _deviations(strips, most, scores.reshape(2, -1)):
@@ -104,19 +105,17 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """Deviation by weights of reliability; pairs where it may not be precise are left."""
-    from imsim.kernels import weighted_gmsd as weighted  # which masks do not need
-
     images = images._replace(weights=np.asarray(images.weights, np.float64))
     planes, constant, most, cells = prepare(images, mask)
     strips = planes.strips(
-        weighted.moments_of_strip, weighted.N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
+        weighted_moments, N_WEIGHTED_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
     )
     total = strips[0]
     for strip in strips[1:]:
         for place in np.ndindex(planes.shape):
             merge_cells(total[place], *strip[place][:3])
         total[..., 5:] += strip[..., 5:]
-    numbers = (total[..., k] for k in range(weighted.N_SUMS))
+    numbers = (total[..., k] for k in range(N_WEIGHTED_SUMS))
     whole, _, squares, _, _, squared, n, unusual, sum_of_all = numbers
     check_usual(images, unusual, sum_of_all)
     spread = whole - squared / whole
@@ -144,14 +143,6 @@ def prepare(
         most = -1.0  # float32 does not hold the constant
     height, width = images.frame
     return Planes(images, mask), constant, most, (-(-height // 2), -(-width // 2))
-
-
-def _near_moments(
-    x: Array, y: Array, mask: Array | None, start: int, stop: int, out: Array, constant: np.floating
-) -> None:
-    """Moments of the similarity in rows of cells."""
-    use, no_values = NO_MASK if mask is None else mask, NO_VALUES[type(constant)]
-    near_strip(x, y, use, start, stop, out, constant, no_values, NO_SCORED)
 
 
 def _far_strip(

@@ -10,13 +10,16 @@ import numpy as np
 from imsim.kernels.common.canny import find_strengths, link
 from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
-from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Plane, Planes, distinct_images, image_numbers
+from imsim.kernels.common.planes import NO_MASK, Plane, Planes, distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
-from imsim.portable import joint_histogram as histogram
-from imsim.portable.edges import correlation_of_counts
-from imsim.portable.gradients import eroded
-from imsim.portable.joint_histogram import BINS
+from imsim.portable.coarse import eroded
+from imsim.portable.edges import (
+    BINS,
+    correlation_of_counts,
+    pair_counts,
+    shannon_entropy,
+    upper_end,
+)
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -80,18 +83,18 @@ def joint_entropy(plane: Plane, images: Images) -> float:
     """Entropy of the joint histogram; pairs outside the data range are sorted to count them."""
     counts = np.zeros((BINS, BINS), dtype=np.int64)
     scale = np.float64(BINS / images.data_range)
-    top = histogram.upper_end(images.dtype, images.data_range)
+    top = upper_end(images.dtype, images.data_range)
     x, y, mask = plane.x, plane.y, NO_MASK if plane.mask is None else plane.mask
     outside = _count_pairs(x, y, mask, scale, top, counts, np.empty((2, 0)))
     if outside == 0:
-        return histogram.shannon_entropy(counts)
+        return shannon_entropy(counts)
     others = np.empty((2, outside))
     counts[:] = 0
     _count_pairs(x, y, mask, scale, top, counts, others)
-    numbers = histogram.pair_counts(*others)
+    numbers = pair_counts(*others)
     if numbers.size == 0:  # not finite
         return math.nan
-    return histogram.shannon_entropy(np.concatenate([counts[counts > 0], numbers]))
+    return shannon_entropy(np.concatenate([counts[counts > 0], numbers]))
 
 
 @kernel
@@ -116,6 +119,6 @@ def _count_pairs(x, y, mask, scale, top, counts, others):  # type: ignore[no-unt
 
 @inline
 def _bin(value, scale, top):  # type: ignore[no-untyped-def]
-    """Return the number of a bin; see `imsim.portable.joint_histogram.bins`."""
+    """Return the number of a bin; see `imsim.portable.edges.bins`."""
     found = np.floor(np.float64(value) * scale)
     return BINS - 1.0 if found == BINS and value <= top else found

@@ -7,12 +7,22 @@ import math
 import numpy as np
 
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.gram import N_GRAM, grams_of_runs, merge_gram, weighted_grams_of_runs
 from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES
-from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
-from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images, scaling_unit
-from imsim.kernels.common.weight_survey import check_usual, refuse_unchecked
+from imsim.kernels.common.pair_moments import (
+    N_GRAM,
+    grams_of_runs,
+    merge_gram,
+    weighted_grams_of_runs,
+)
+from imsim.kernels.common.planes import BLOCK, NO_BYTES, RUN_PIXELS, Planes, flat_rows, sum_parts
+from imsim.kernels.common.rescaling import (
+    check_usual,
+    find_lost_sums,
+    lost_elements,
+    refuse_unchecked,
+    scale_images,
+    scaling_unit,
+)
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images

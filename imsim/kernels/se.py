@@ -6,19 +6,27 @@ import numpy as np
 
 from imsim.kernels import surveying
 from imsim.kernels.common.jit import allocating, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, BYTE_BLOCK, NO_BYTES, load_block
-from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
+from imsim.kernels.common.planes import (
+    BLOCK,
+    BYTE_BLOCK,
+    Planes,
+    flat_rows,
+    load_block,
+    sum_parts,
+)
 from imsim.kernels.common.rescaling import (
     channels_of,
+    check_usual,
     find_lost_sums,
+    is_unusual,
     lost_elements,
+    refuse_unchecked,
     scale_difference,
     scaling_unit,
 )
-from imsim.kernels.common.weight_survey import check_usual, is_unusual, refuse_unchecked
 from imsim.portable.differences import decibels, reconstruction_decibels
-from imsim.portable.exact_sums import LEAST_SHARE, exact_total
 from imsim.portable.pair import Local, Scores
+from imsim.portable.units import LEAST_SHARE, exact_total
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
@@ -166,24 +174,18 @@ def sums_of(
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
     if images.weights is not None:
         is_summed = True if with_total else None
-        sums = sum_parts(planes.runs(_weighted_run, 5, is_summed, cheapness=WEIGHTED_CHEAPNESS))
+        sums = sum_parts(planes.runs(_weighted_squares, 5, is_summed, cheapness=WEIGHTED_CHEAPNESS))
         check_usual(images, sums[..., 4], sums[..., 1])
         return sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3]
-    find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
+    find, cheapness = (_squares_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
     runs = planes.runs(find, 4, True if with_total else None, cheapness=cheapness)
     sums = sum_parts(runs)
     return sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3]
 
 
-def _run(x: Array, y: Array, mask: Array | None, out: Array, with_total: bool | None) -> None:
+def _run(x: Array, y: Array, mask: Array, out: Array, with_total: bool | None) -> None:
     room = NO_ROOM if x.dtype.kind == "f" else np.empty((2, BLOCK))
-    _squares(x, y, NO_BYTES if mask is None else mask, room, out, with_total)
-
-
-def _run_of_bytes(
-    x: Array, y: Array, mask: Array | None, out: Array, with_total: bool | None
-) -> None:
-    _squares_of_bytes(x, y, NO_BYTES if mask is None else mask, out, with_total)
+    _squares(x, y, mask, room, out, with_total)
 
 
 @allocating
@@ -258,15 +260,9 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
         out[i] = out[i] + d * d if further else d * d
 
 
-def _weighted_run(
-    x: Array, y: Array, mask: Array | None, out: Array, weights: Array, with_total: bool | None
-) -> None:
-    """Write the four sums of `sums_of`, and whether some weight is unusual."""
-    _weighted_squares(x, y, weights, out, with_total)
-
-
 @kernel
-def _weighted_squares(x, y, weights, out, with_total):  # type: ignore[no-untyped-def]
+def _weighted_squares(x, y, _, out, weights, with_total):  # type: ignore[no-untyped-def]
+    """Write the four sums of `sums_of`, and whether some weight is unusual."""
     for start in range(0, x.size, BLOCK):
         p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
         squares, whole, total, sizes, unusual = _weighted_sums(p, q, w, with_total)

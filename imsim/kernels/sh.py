@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.jit import kernel, part
-from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes, distinct_images, image_numbers, sum_parts
+from imsim.kernels.common.planes import NO_MASK, Planes, distinct_images, image_numbers, sum_parts
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Scores
 from imsim.typing import Array
@@ -158,7 +157,7 @@ def _differing_codes(x, y, mask, start, stop, out):  # type: ignore[no-untyped-d
                 if dy == 0 and dx == 0:
                     continue
                 for j in range(1, x.shape[1] - 1):
-                    if mask is None or (mask[i, j] and mask[i + dy, j + dx]):
+                    if mask.size == 0 or (mask[i, j] and mask[i + dy, j + dx]):
                         brighter_x = x[i + dy, j + dx] > x[i, j]
                         brighter_y = y[i + dy, j + dx] > y[i, j]
                         differing += brighter_x != brighter_y

@@ -20,28 +20,15 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import weighing
-from imsim.kernels.common.jit import exact, kernel
-from imsim.kernels.common.pixel_blocks import count as number_inside
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.planes import count as number_inside
 from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
-from imsim.kernels.common.window_moments import (
-    PIXEL_X,
-    PIXEL_Y,
-    PIXELS,
-    SUM_X,
-    SUM_XX,
-    SUM_XY,
-    SUM_Y,
-    SUM_YY,
-    WEIGHT,
-    is_lost,
-)
 from imsim.kernels.common.window_rows import (
     correct_bias,
     load_sum_and_difference,
     paired,
+    quality_again,
     quality_row,
-    terms,
-    without_zeros,
 )
 from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
@@ -62,7 +49,8 @@ from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import Window, least_weight, replicated
+from imsim.portable.structural_similarity import Options
+from imsim.portable.windows import Window, least_weight, replicated, uniform
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -70,63 +58,9 @@ LEAST_TAP = 2.0**-11
 """Least tap for which float32 has enough digits."""
 
 
-@exact  # a compiler that may reorder multiplies the denominators, which may leave float64
-def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore[no-untyped-def]
-    """Compute the doubtful positions of some rows, from moments about their own pixels."""
-    for i in range(found.shape[0]):
-        sums = moments[i]
-        for j in range(found.shape[1]):
-            if not np.isnan(found[i, j]):
-                continue
-            if rounding is not None and (
-                is_lost(sums[SUM_X, j], sums[SUM_XX, j])
-                or is_lost(sums[SUM_Y, j], sums[SUM_YY, j])
-                or is_lost(sums[PIXEL_X, j], sums[PIXEL_X, j] ** 2)
-                or is_lost(sums[PIXEL_Y, j], sums[PIXEL_Y, j] ** 2)
-            ):
-                continue
-            weight, n = sums[WEIGHT, j], sums[PIXELS, j]
-            square = weight * weight
-            unbiased = (n - 1) / n if is_sample else 1.0
-            sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
-            powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
-            product, brightness, covariance, variances = terms(
-                sum_u + weight * (sums[PIXEL_X, j] + sums[PIXEL_Y, j]),
-                sum_d + weight * (sums[PIXEL_X, j] - sums[PIXEL_Y, j]),
-                weight * (powers + 2 * product) - sum_u * sum_u,
-                weight * (powers - 2 * product) - sum_d * sum_d,
-                c1 * square,
-                c2 * square * unbiased,
-            )
-            if rounding is not None:
-                centred = sum_u * sum_u + sum_d * sum_d
-                product, brightness, covariance, variances = without_zeros(
-                    product, brightness, covariance, variances, centred, square, rounding
-                )
-            if np.isfinite(brightness) and np.isfinite(variances):  # or the quality would be 0
-                found[i, j] = (product / brightness) * (covariance / variances)
-
-
 @kernel
 def quality_strip(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    first,
-    last,
-    keeps,
-    out,
-    values,
-    valid,
-    doubtful,
-    memory,
-    taps,
-    unrolled,
-    ones,
-    limits,
-    is_sample,
-    constants,
-    rounding,
+    x, y, mask, span, results, memory, taps, unrolled, ones, limits, is_sample, constants, rounding
 ):
     """Quality at the positions of some columns of a strip.
 
@@ -134,6 +68,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
     the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
     this part of its summands. None: the constants prevent 0 / 0.
     """
+    (first, last, keeps), (out, values, valid, doubtful) = span, results
     rows, slots, both_sums, flat_sums, found, scored, count_slots, counts = memory
     size, tile = taps.size, found.size
     scale, c1, c2, least, fewest = constants
@@ -236,7 +171,7 @@ def quality_strips(
         4,
         quality_strip,
         (*taps, ones, doubts, *rest),
-        _quality_again,
+        quality_again,
         again,
         weighted,
         strict_constants=(*taps, ones, strict, *rest) if dtype == np.float32 else (),
@@ -248,7 +183,7 @@ def quality_strips(
 @weighing
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
-    found = _positions(images, mask, **options)
+    found = _positions(images, mask, Options(**options))
     if found is None:
         return None
     positions, factor = found
@@ -260,7 +195,7 @@ def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
 @weighing
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None, for the formula, if K1 or K2 is 0."""
-    found = _positions(images, mask, **options)
+    found = _positions(images, mask, Options(**options))
     if found is None:
         return None
     positions, factor = found
@@ -269,24 +204,17 @@ def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None
 
 
 def _positions(
-    images: Images,
-    mask: Array | None,
-    *,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    downsample: bool,
-    min_coverage: float,
-    border: str,
+    images: Images, mask: Array | None, options: Options
 ) -> tuple[Positions, int] | None:
     """Return the positions, and the number of pixels per cell of the grid."""
-    if K1 == 0 or K2 == 0 or not window.is_square:
+    window, weights = options.window, images.weights
+    if options.K1 == 0 or options.K2 == 0 or not window.is_square:
         return None
-    weights = images.weights
-    if weights is not None and (sample_covariance or min_coverage > 0 or not _counts(window)):
+    if weights is not None and (
+        options.sample_covariance or options.min_coverage > 0 or not _counts(window)
+    ):
         return None
-    factor = automatic_factor(*images.frame) if downsample else 1
+    factor = automatic_factor(*images.frame) if options.downsample else 1
     if factor > 1:
         if weights is not None:
             weights = weights.astype(np.float64)
@@ -297,34 +225,23 @@ def _positions(
         if weights is not None and mask is not None:
             weights = where_valid(cells, cell_weights(weights, mask, factor, border="symmetric"))
         images, mask = images._replace(x=x, y=y, weights=weights), cells
-    if border == "replicate":
+    if options.border == "replicate":
         x, y, mask, weights = (
             None if v is None else replicated(v, window)
             for v in (images.x, images.y, mask, images.weights)
         )
         images = images._replace(x=x, y=y, weights=weights)
-    is_whole = mask is not None and min_coverage == 1
-    strips = ssim_strips(
-        images, window, K1, K2, sample_covariance, min_coverage, is_whole, is_coarse=factor > 1
-    )
+    is_whole = mask is not None and options.min_coverage == 1
+    strips = ssim_strips(images, options, is_whole, is_coarse=factor > 1)
     return Positions(images, mask, strips), factor
 
 
 def ssim_strips(
-    images: Images,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    min_coverage: float,
-    is_whole: bool,
-    *,
-    is_coarse: bool = False,
+    images: Images, options: Options, is_whole: bool, *, is_coarse: bool = False
 ) -> Strips:
     """Return the kernel with its arguments, for the precision that suffices."""
     is_single = images.dtype == np.float32 and not is_coarse  # means of cells are float64
-    given = (images.data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
-    return _strips(pixel_types(images), is_single, *given)
+    return _strips(pixel_types(images), is_single, images.data_range, options, is_whole)
 
 
 def _counts(window: Window) -> bool:
@@ -334,20 +251,13 @@ def _counts(window: Window) -> bool:
 
 @kept
 def _strips(
-    pixels: PixelTypes,
-    is_single: bool,
-    data_range: float,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    min_coverage: float,
-    is_whole: bool,
+    pixels: PixelTypes, is_single: bool, data_range: float, options: Options, is_whole: bool
 ) -> Strips:
     """Return the kernel with its arguments, in float32 if that may be and suffices.
 
     `is_whole` scores only windows inside the mask.
     """
+    window, K1, K2, is_sample, _, min_coverage, _ = options
     narrow = is_single and suits_float32(data_range, window, K1, K2, min_coverage)
     narrow = narrow and not window.is_uniform
     dtype: Any = np.float32 if narrow else np.float64
@@ -360,12 +270,11 @@ def _strips(
         2 * (K2 * data_range) ** 2,
         least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
         fewest=window.pixels if is_whole else 0,
-        is_sample=sample_covariance,
+        is_sample=is_sample,
     )
     if not narrow:
         return strips
-    given = (data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
-    return strips._replace(wider=_strips(pixels, False, *given))
+    return strips._replace(wider=_strips(pixels, False, data_range, options, is_whole))
 
 
 def suits_float32(
@@ -381,3 +290,29 @@ def suits_float32(
     suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
     # A pixel far outside the data range matters even with a weight below the resolution of float32.
     return suits and min(map(min, window.sides)) > LEAST_TAP
+
+
+@weighing
+def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
+    """Mean quality over all blocks."""
+    return _blocks(images, mask, block_size).scores()
+
+
+@weighing
+def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
+    """Quality of every block."""
+    return _blocks(images, mask, block_size).local()
+
+
+def _blocks(images: Images, mask: Array | None, block_size: int) -> Positions:
+    strips = uiq_strips(pixel_types(images), uniform(block_size, block_size))
+    return Positions(images, mask, strips)
+
+
+@kept
+def uiq_strips(pixels: PixelTypes, block: Window) -> Strips:
+    """Return the kernel with its arguments."""
+    # Without constants in the quotients, rounding in float32 would decide the flat blocks.
+    epsilon = float(np.finfo(np.float64).eps)
+    least, rounding = least_weight(block, 0.0, epsilon), 2 * block.size * epsilon
+    return quality_strips(pixels, np.float64, block, 1.0, 0.0, 0.0, least, rounding=rounding)

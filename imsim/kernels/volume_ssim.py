@@ -30,10 +30,10 @@ from imsim.kernels.common.window_sums import (
     nan_if_broken,
 )
 from imsim.kernels.common.window_tiles import digits_of, span_of
-from imsim.kernels.ssim import ssim_strips
-from imsim.kernels.uiq import uiq_strips
+from imsim.kernels.ssim import ssim_strips, uiq_strips
+from imsim.portable.arrays import is_one_plane, stacked, unstacked
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import is_one_plane, stacked, unstacked
+from imsim.portable.structural_similarity import Options
 from imsim.portable.windows import Window, replicated, uniform
 from imsim.typing import Array
 from imsim.validation import Images
@@ -43,7 +43,7 @@ def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
         return of_images.ssim(images._replace(depth=None), mask, **_of_planes(options))
-    found = _positions(images, mask, **options)
+    found = _positions(images, mask, Options(**options))
     return None if found is None else found.scores()
 
 
@@ -52,7 +52,7 @@ def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None
     if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
         local = of_images.ssim_map(images._replace(depth=None), mask, **_of_planes(options))
         return None if local is None else local.as_volume()
-    found = _positions(images, mask, **options)
+    found = _positions(images, mask, Options(**options))
     if found is None:
         return None
     return found.local(is_padded=options["border"] == "replicate")
@@ -62,24 +62,12 @@ def _of_planes(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "window": options["window"].of_planes}
 
 
-def _positions(
-    images: Images,
-    mask: Array | None,
-    *,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    downsample: bool,
-    min_coverage: float,
-    border: str,
-) -> VolumePositions | None:
-    if K1 == 0 or K2 == 0:
+def _positions(images: Images, mask: Array | None, options: Options) -> VolumePositions | None:
+    if options.K1 == 0 or options.K2 == 0:
         return None
-    if border == "replicate":
-        images, mask = _extended(images, mask, window)
-    is_whole = mask is not None and min_coverage == 1
-    strips = ssim_strips(images, window, K1, K2, sample_covariance, min_coverage, is_whole)
+    if options.border == "replicate":
+        images, mask = _extended(images, mask, options.window)
+    strips = ssim_strips(images, options, mask is not None and options.min_coverage == 1)
     wider = strips.wider and strips.wider._replace(fast=quality_slab)
     return VolumePositions(images, mask, strips._replace(fast=quality_slab, wider=wider))
 
@@ -113,33 +101,12 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
 
 @kernel
 def quality_slab(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    first_plane,
-    last_plane,
-    first_row,
-    last_row,
-    first,
-    last,
-    out,
-    values,
-    valid,
-    doubtful,
-    memory,
-    rings,
-    keeps,
-    taps_of_planes,
-    taps_of_rows,
-    taps,
-    unrolled,
-    ones,
-    limits,
-    is_sample,
-    constants,
-    rounding,
+    x, y, mask, spans, results, work, taps, unrolled, ones, limits, is_sample, constants, rounding
 ):
     """Quality at the positions of some columns of a slab; see `imsim.kernels.ssim`."""
+    first_plane, last_plane, first_row, last_row, first, last = spans
+    (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
+    taps_of_planes, taps_of_rows = outer
     rows, slots, both_sums, both_flat_sums, found, scored, count_slots, counts = memory
     sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, count_ring = rings
@@ -214,16 +181,6 @@ def quality_slab(  # type: ignore[no-untyped-def]
                         weights, pixels, least, enough, centre, top, left, count, centred, scored
                     )
                 use = None if mask is None else scored
-                add_row(
-                    found,
-                    use,
-                    row,
-                    left,
-                    count,
-                    keeps,
-                    out,
-                    values[plane],
-                    valid[plane],
-                    doubtful[plane],
-                )
+                places, inner, doubts = values[plane], valid[plane], doubtful[plane]
+                add_row(found, use, row, left, count, keeps, out, places, inner, doubts)
     out[0] = clipped(out[0], out[1])

@@ -1,4 +1,4 @@
-"""ZNCC: Pearson's correlation of whole images, and in every square window."""
+"""ZNCC: Pearson's correlation of whole images and volumes, and in every window in one pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
+from imsim.kernels.common.jit import allocating_exact, kernel, part
 from imsim.kernels.common.pair_moments import (
     CHEAPNESS,
     N_MOMENTS,
@@ -19,30 +19,25 @@ from imsim.kernels.common.pair_moments import (
 )
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
+    LEAST_SPREAD,
     channels_of,
+    check_usual,
     find_lost_sums,
     lost_elements,
+    refuse_unchecked,
     scale_images,
     scaling_unit,
 )
-from imsim.kernels.common.weight_survey import LEAST_SPREAD, check_usual, refuse_unchecked
+from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
 from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
-from imsim.kernels.common.window_moments import (
-    SUM_X,
-    SUM_XX,
-    SUM_XY,
-    SUM_Y,
-    SUM_YY,
-    WEIGHT,
-    is_lost,
-)
-from imsim.kernels.common.window_rows import correlation, correlation_row
+from imsim.kernels.common.window_rows import correlation_again, correlation_row
 from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
     add_row,
     filter_moments,
     filter_products,
     filter_row,
+    filter_rows,
     filter_two_rows,
     find_scored,
     load,
@@ -147,24 +142,6 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
         scores[2, plane], scores[3, plane], scores[4, plane] = xx, yy, xx + yy
 
 
-@exact
-def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
-    """Compute the doubtful positions of some rows, from moments about their own pixels."""
-    for i in range(found.shape[0]):
-        sums = moments[i]
-        for j in range(found.shape[1]):
-            if not np.isnan(found[i, j]):
-                continue
-            if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
-                continue
-            n, sum_x, sum_y = sums[WEIGHT, j], sums[SUM_X, j], sums[SUM_Y, j]
-            found[i, j] = correlation(
-                n * sums[SUM_XY, j] - sum_x * sum_y,
-                n * sums[SUM_XX, j] - sum_x * sum_x,
-                n * sums[SUM_YY, j] - sum_y * sum_y,
-            )
-
-
 @part
 def filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, tile, out):  # type: ignore[no-untyped-def]
     """Filter row i of x, y, x^2, y^2, x y and the mask; add NaN to `out` for one inside."""
@@ -185,24 +162,9 @@ def filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, til
 
 
 @kernel
-def _correlation_strip(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    first,
-    last,
-    keeps,
-    out,
-    values,
-    valid,
-    doubtful,
-    memory,
-    taps,
-    unrolled,
-    limits,
-    least,
-):
+def _correlation_strip(x, y, mask, span, results, memory, taps, unrolled, limits, least):  # type: ignore[no-untyped-def]
     """Correlation at the positions of some columns of a strip."""
+    (first, last, keeps), (out, values, valid, doubtful) = span, results
     rows, slots, both_sums, flat_sums, found, scored, _, _ = memory
     size, tile = taps.size, found.size
     full, digits = float(size**2), digits_of(taps)
@@ -254,6 +216,82 @@ def zncc_strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Stri
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
     constants = (*taps_of(window), limits(pixels, window, real), least)
     weighted = (*taps_of(window), *weighed(pixels, window, real, least), None, None)
-    again = _correlation_again, ()
+    again = correlation_again, ()
     strips = Strips(window, real, 5, _correlation_strip, constants, *again, weighted)
     return strips._replace(beside_constant=0.0)
+
+
+@surveying
+def volume_zncc(
+    images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
+) -> Scores | None:
+    """Correlation of whole volumes, or its mean over windows; None, for the formula, by weights."""
+    if lengths is None:
+        return zncc(images, mask, None, min_coverage)
+    refuse_unchecked(images)
+    if images.weights is not None:
+        return None
+    return _volume_positions(images, mask, lengths, min_coverage).scores()
+
+
+def volume_zncc_map(
+    images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
+) -> Local:
+    """Correlation in every window."""
+    return _volume_positions(images, mask, lengths, min_coverage).local()
+
+
+def _volume_positions(
+    images: Images, mask: Array | None, lengths: tuple[int, ...], min_coverage: float
+) -> VolumePositions:
+    strips = zncc_strips(pixel_types(images), uniform(*lengths), min_coverage)
+    return VolumePositions(images, mask, strips._replace(fast=_correlation_slab))
+
+
+@kernel
+def _correlation_slab(x, y, mask, spans, results, work, taps, unrolled, limits, least):  # type: ignore[no-untyped-def]
+    """Correlation at the positions of some columns of a slab; see `imsim.kernels.zncc`."""
+    first_plane, last_plane, first_row, last_row, first, last = spans
+    (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
+    taps_of_planes, taps_of_rows = outer
+    rows, slots, both_sums, both_flat_sums, found, scored, _, _ = memory
+    sums, flat_sums = both_sums[0], both_flat_sums[0]
+    ring, _ = rings
+    deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
+    full, digits = float(deep * high * wide), digits_of(taps)
+    bottom = last_row + high - 1
+    centred, above = centre_of(deep, high, wide)
+
+    for left in range(first, last, tile):
+        count, right = span_of(left, last, tile, wide)
+        span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
+        offsets, columns = (slab_offset(x, mask, *span), slab_offset(y, mask, *span)), (left, right)
+        for k in range(first_plane, last_plane + deep - 1):
+            within = None if mask is None else mask[k]
+            for i in range(first_row, bottom):
+                row = i - high + 1 - first_row
+                slot = slots[i % slots.shape[0]]
+                filter_pair(
+                    x[k], y[k], within, i, columns, offsets, rows, taps, unrolled, slot, tile, out
+                )
+                if row >= 0:
+                    filter_rows(
+                        slots, i - high + 1, taps_of_rows, unrolled, ring[row, k % ring.shape[1]]
+                    )
+            plane = k - deep + 1 - first_plane
+            if plane < 0:
+                continue
+            for row in range(last_row - first_row):
+                filter_rows(ring[row], k - deep + 1, taps_of_planes, unrolled, flat_sums)
+                if mask is None:
+                    correlation_row(sums, None, full, limits, found)
+                else:
+                    pixels, centre = sums[5], mask[k - (deep - 1 - deep // 2)]
+                    top = first_row + row + above
+                    correlation_row(sums, pixels, full, limits, found)
+                    find_scored(
+                        pixels, pixels, least, least, centre, top, left, count, centred, scored
+                    )
+                use = None if mask is None else scored
+                places, inner, doubts = values[plane], valid[plane], doubtful[plane]
+                add_row(found, use, row, left, count, keeps, out, places, inner, doubts)

@@ -15,13 +15,26 @@ from imsim.portable.arrays import (
     total,
     where_valid,
 )
-from imsim.portable.chunks import in_chunks
-from imsim.portable.coarse import automatic_factor, block_mean, cell_weights, filled
-from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude, least_around
-from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.coarse import (
+    SCHARR,
+    T1,
+    T2,
+    YIQ,
+    automatic_factor,
+    block_mean,
+    cell_weights,
+    chromatic_similarity,
+    eroded,
+    filled,
+    gradient_magnitude,
+    least_around,
+    similarity,
+    weighted,
+)
+from imsim.portable.pair import Local, Pair, Scores, in_chunks
 from imsim.portable.phase_congruency import phase_congruency
-from imsim.portable.similarity import T1, T2, YIQ, chromatic_similarity, similarity, weighted
-from imsim.registry import metric
+from imsim.registry import Kernel, metric
+from imsim.scenes.local import Coarse
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_flag
 
@@ -176,36 +189,24 @@ def fsim_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.fsim import fsim  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import fsim  # slow to import, as Numba is
 
     return fsim
 
 
-def _map_kernel() -> Any:
-    from imsim.kernels.fsim import fsim_map
+def _gradients() -> Any:
+    from imsim.kernels.gradients import fsim
 
-    return fsim_map
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.fsim import gradient
-
-    return gradient
-
-
-def _scored_gradient() -> Any:
-    from imsim.kernels.gradients.fsim import scored_gradient
-
-    return scored_gradient
+    return fsim
 
 
 def _pieces(whole: Any, chromatic: bool) -> Any:
-    from imsim.scenes.cells import Coarse
-
     if chromatic:
         check_is_coloured(whole.channels, whole.has_channels)
-    return Coarse(whole, pooled_similarity, _kernel, "zero", {"chromatic": chromatic})
+    return Coarse(
+        whole, pooled_similarity, Kernel(_kernels, "fsim"), "zero", {"chromatic": chromatic}
+    )
 
 
 @metric(
@@ -218,10 +219,10 @@ def _pieces(whole: Any, chromatic: bool) -> Any:
     map_function=fsim_map,
     sees="Are edges, lines and corners kept? Weighs each place by how much structure it shows, "
     "as the eye does.",
-    kernel=_kernel,
-    map_kernel=_map_kernel,
-    gradient=_gradient,
-    scored_gradient=_scored_gradient,
+    kernel=Kernel(_kernels, "fsim"),
+    map_kernel=Kernel(_kernels, "fsim_map"),
+    gradient=Kernel(_gradients, "gradient"),
+    scored_gradient=Kernel(_gradients, "scored_gradient"),
     volumes="",
     pieces=_pieces,
 )

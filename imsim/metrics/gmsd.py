@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import array_namespace, at_most, to_widest_float
-from imsim.portable.chunks import in_slabs
-from imsim.portable.coarse import block_mean, least_in_cells
-from imsim.portable.correlation import cell_gradients, is_convolved
-from imsim.portable.gradients import (
+from imsim.portable.arrays import array_namespace, at_most, stacked, to_widest_float, unstacked
+from imsim.portable.coarse import (
     CELL_REACH,
+    LOST,
     PREWITT,
+    C,
+    block_mean,
     cell_gradient,
     eroded,
     exact_cell_gradient,
     least_around,
+    least_in_cells,
+    similarity,
 )
-from imsim.portable.pair import Local, Pair, Scores, deviation
-from imsim.portable.similarity import LOST, C, similarity
+from imsim.portable.correlation import cell_gradients, is_convolved
+from imsim.portable.pair import Local, Pair, Scores, deviation, in_slabs
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,
@@ -28,8 +30,8 @@ from imsim.portable.units import (
     takes_one_pass,
     unless_infinite,
 )
-from imsim.portable.volumes import stacked, unstacked
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.local import Deviation
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 
 
@@ -143,16 +145,10 @@ def gmsd_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.gmsd import gmsd  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import gmsd  # slow to import, as Numba is
 
     return gmsd
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.gmsd import gmsd_map
-
-    return gmsd_map
 
 
 def _gradient() -> Any:
@@ -168,9 +164,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any) -> Any:
-    from imsim.scenes.local import Deviation
-
-    kernel = _map_kernel if len(whole.sides) == 2 else None
+    kernel = Kernel(_kernels, "gmsd_map") if len(whole.sides) == 2 else None
     return Deviation(whole, gradient_similarity, kernel, step=2)
 
 
@@ -188,8 +182,8 @@ def _pieces(whole: Any) -> Any:
     "nearly unnoticed.",
     map_title="Gradient similarity",
     least_longer_side=3,  # a single cell of 2x2 pixels has no deviation
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "gmsd"),
+    map_kernel=Kernel(_kernels, "gmsd_map"),
     gradient=_gradient,
     volumes="windows",
     experimental_volumes=True,

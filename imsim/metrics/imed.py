@@ -7,12 +7,22 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, count, pad, root, to_widest_float, total
+from imsim.portable.arrays import (
+    channel_sum,
+    count,
+    pad,
+    root,
+    stacked,
+    to_widest_float,
+    total,
+    unstacked,
+    unstacked_shape,
+)
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.portable.windows import correlate, gaussian_reach
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.local import QuadraticForm
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import SMALLEST, check_choice, check_ndim, check_number, check_spacing
 
@@ -91,12 +101,8 @@ def imed_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for `imed`.
-    channel_axis : int, optional
-        The axis that holds channels; the map sums over it.
-    ndim, dims, memory
-        As for `imed`.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for `imed`; the map sums over channels.
     out : array-like, optional
         Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     sigma : float
@@ -128,26 +134,14 @@ def imed_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.imed import imed  # slow to import, as Numba is
-
-    return imed
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.imed import imed_map
-
-    return imed_map
-
-
-def _volume_kernel() -> Any:
-    from imsim.kernels.volume_imed import imed
+def _kernels() -> Any:
+    from imsim.kernels import imed  # slow to import, as Numba is
 
     return imed
 
 
 def _gradient() -> Any:
-    from imsim.kernels.gradients.imed import imed
+    from imsim.kernels.gradients.se import imed
 
     return imed
 
@@ -155,12 +149,10 @@ def _gradient() -> Any:
 def _pieces(
     whole: Any, sigma: float, spacing: tuple[float, ...] | None, normalize: str | None = None
 ) -> Any:
-    from imsim.scenes.local import QuadraticForm
-
     distances = spacing or (1.0,) * len(whole.sides)
     pairs = zip(distances, whole.sides, strict=True)
     reach = tuple((n, n) for n in (gaussian_reach(sigma / d, side) for d, side in pairs))
-    kernel = _map_kernel if len(whole.sides) == 2 else None
+    kernel = Kernel(_kernels, "imed_map") if len(whole.sides) == 2 else None
     options = {"sigma": sigma, "spacing": spacing}
     return QuadraticForm(whole, contribution_map, kernel, reach, normalize, options)
 
@@ -177,11 +169,11 @@ def _pieces(
     sees="Like the squared error, but forgives a shift by a pixel, since neighbours share the "
     "difference.",
     of_differences=True,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "imed"),
+    map_kernel=Kernel(_kernels, "imed_map"),
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_volume_kernel,
+    volume_kernel=Kernel(_kernels, "volume_imed"),
     takes_spacing=True,
     crop=Crop(halo=0, widens=True),
     pieces=_pieces,
@@ -216,12 +208,8 @@ def imed(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; the squared distances of the channels are added.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; squared distances of the channels are added.
     sigma : float
         Standard deviation of the Gaussian, in pixels or in the unit of `spacing`.
     normalize : {None, "rms"}

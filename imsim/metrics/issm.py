@@ -8,15 +8,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import engine
-from imsim.capabilities import ON_HOST
 from imsim.metrics.ssim import DEFAULTS as SSIM
 from imsim.portable.arrays import count
-from imsim.portable.edges import edge_correlation, edge_maps
-from imsim.portable.gradients import eroded
-from imsim.portable.joint_histogram import bins, pair_counts, shannon_entropy
+from imsim.portable.coarse import eroded
+from imsim.portable.edges import bins, edge_correlation, edge_maps, pair_counts, shannon_entropy
 from imsim.portable.pair import Pair, Scores, average
 from imsim.portable.structural_similarity import structural_similarity
-from imsim.registry import metric
+from imsim.registry import ON_HOST, metric
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_number
 
@@ -124,12 +122,8 @@ def issm_components(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; the parts of the channels are averaged.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; the parts of the channels are averaged.
     sigma, low_threshold, high_threshold : float
         As for `issm`.
 

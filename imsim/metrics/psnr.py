@@ -8,6 +8,7 @@ from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 
@@ -30,12 +31,6 @@ def _gradient() -> Any:
     return psnr
 
 
-def _pieces(whole: Any) -> Any:
-    from imsim.scenes.sums import SquaredErrors
-
-    return SquaredErrors(whole, "decibels")
-
-
 @metric(
     title="Peak signal-to-noise ratio",
     higher_is_better=True,
@@ -50,7 +45,7 @@ def _pieces(whole: Any) -> Any:
     kernel=_kernel,
     gradient=_gradient,
     crop=Crop(halo=0, gathers=True),
-    pieces=_pieces,
+    pieces=lambda whole: SquaredErrors(whole, "decibels"),
 )
 def psnr(
     a: ImageLike,
@@ -73,12 +68,8 @@ def psnr(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; the score pools over it.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; the score pools over channels.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice
 
@@ -33,8 +34,6 @@ def _gradient() -> Any:
 
 
 def _pieces(whole: Any, normalize: str | None) -> Any:
-    from imsim.scenes.sums import SquaredErrors
-
     return SquaredErrors(whole, "root" if normalize is None else "share of the range")
 
 

@@ -22,7 +22,8 @@ from imsim.portable.arrays import (
 )
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.units import PER_IMAGE, scaling_unit
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.moments import ImageAngle, SpectralAngles
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
@@ -127,12 +128,8 @@ def sam_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for `sam`.
-    channel_axis : int, optional
-        The axis that holds channels; required; these are the components of the vectors.
-    ndim, dims, memory
-        As for `sam`.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for `sam`; `channel_axis` is required.
     out : array-like, optional
         Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     degrees : bool
@@ -161,30 +158,24 @@ def sam_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.sam import sam  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import sam  # slow to import, as Numba is
 
     return sam
 
 
-def _map_kernel() -> Any:
-    from imsim.kernels.sam import sam_map
-
-    return sam_map
-
-
 def _gradient() -> Any:
-    from imsim.kernels.gradients.sam import sam
+    from imsim.kernels.gradients.se import sam
 
     return sam
 
 
 def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
-    from imsim.scenes.moments import ImageAngle, SpectralAngles
-
     if mode == "image":
         return ImageAngle(whole, degrees)
-    return SpectralAngles(whole, mean_angle, _kernel, {"mode": mode, "degrees": degrees})
+    return SpectralAngles(
+        whole, mean_angle, Kernel(_kernels, "sam"), {"mode": mode, "degrees": degrees}
+    )
 
 
 @metric(
@@ -198,8 +189,8 @@ def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
     sees="Does colour, or the pattern as a whole, point the same way? Blind to a change of "
     "brightness by a factor.",
     map_needs_channels=True,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "sam"),
+    map_kernel=Kernel(_kernels, "sam_map"),
     gradient=_gradient,
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
@@ -230,12 +221,8 @@ def sam(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; these are the components of the vectors.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; channels are the components of the vectors.
     mode : {None, "image", "spectral"}
         ``"spectral"`` (the default with `channel_axis`) averages the angles of the pixels,
         ``"image"`` (the default without) takes all pixels and channels as one vector.

@@ -8,7 +8,8 @@ from imsim import engine
 from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_choice
 
@@ -56,12 +57,8 @@ def se_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for `se`.
-    channel_axis : int, optional
-        The axis that holds channels; the map sums (or averages) over it.
-    ndim, dims, memory
-        As for `se`.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for `se`; the map sums, or averages, over channels.
     out : array-like, optional
         Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     reduction : {"sum", "mean"}
@@ -89,16 +86,10 @@ def se_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.se import se  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import se  # slow to import, as Numba is
 
     return se
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.se import se_map
-
-    return se_map
 
 
 def _gradient() -> Any:
@@ -108,8 +99,6 @@ def _gradient() -> Any:
 
 
 def _pieces(whole: Any, reduction: str) -> Any:
-    from imsim.scenes.sums import SquaredErrors
-
     return SquaredErrors(whole, "mean" if reduction == "mean" else "sum")
 
 
@@ -124,8 +113,8 @@ def _pieces(whole: Any, reduction: str) -> Any:
     sees="The sum of all squared differences. Grows with the number of pixels; large "
     "differences count most.",
     of_differences=True,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "se"),
+    map_kernel=Kernel(_kernels, "se_map"),
     gradient=_gradient,
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
@@ -154,12 +143,8 @@ def se(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range
-        As for every metric, see ``help(imsim)``.
-    channel_axis : int, optional
-        The axis that holds channels; the score pools over it.
-    ndim, dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; the score pools over channels.
     reduction : {"sum", "mean"}
         Sum of the squared differences, or their mean (MSE).
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from imsim import engine
 from imsim.caches import kept
-from imsim.capabilities import ON_HOST
 from imsim.portable.arrays import count, minimum, peak_to_peak, total
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape, overlaps
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import metric
+from imsim.registry import ON_HOST, metric
+from imsim.scenes.local import Census, Signatures
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice, check_side
 
@@ -83,8 +83,6 @@ def _kernel() -> Any:
 
 
 def _pieces(whole: Any, hash: str, hash_size: int) -> Any:
-    from imsim.scenes.hashes import Census, Signatures
-
     if hash == "census":
         options = {"hash": hash, "hash_size": hash_size}
         return Census(whole, hash_distance, _kernel, (3, 3), options)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
 from imsim.portable.differences import reconstruction_decibels, squared_difference
-from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Pair, Scores
-from imsim.portable.units import PER_CHANNEL, scaling_unit
+from imsim.portable.units import PER_CHANNEL, exact_mean, scaling_unit
 from imsim.registry import Crop, metric
+from imsim.scenes.moments import Reconstruction
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 
@@ -37,12 +37,6 @@ def _gradient() -> Any:
     return sre
 
 
-def _pieces(whole: Any) -> Any:
-    from imsim.scenes.sums import Reconstruction
-
-    return Reconstruction(whole)
-
-
 @metric(
     title="Signal to reconstruction error ratio",
     higher_is_better=True,
@@ -55,7 +49,7 @@ def _pieces(whole: Any) -> Any:
     kernel=_kernel,
     gradient=_gradient,
     crop=Crop(halo=0, gathers=True),
-    pieces=_pieces,
+    pieces=Reconstruction,
 )
 def sre(
     a: ImageLike,

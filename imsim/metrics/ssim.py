@@ -12,7 +12,8 @@ from imsim.errors import OptionError
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.structural_similarity import mean_structural_similarity, structural_similarity
 from imsim.portable.windows import Window, gaussian, uniform
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.local import Coarse, PaddedMeans, WindowMeans
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
@@ -181,28 +182,16 @@ def ssim_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.ssim import ssim  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import ssim  # slow to import, as Numba is
 
     return ssim
 
 
-def _map_kernel() -> Any:
-    from imsim.kernels.ssim import ssim_map
+def _volume_kernels() -> Any:
+    from imsim.kernels import volume_ssim
 
-    return ssim_map
-
-
-def _volume_kernel() -> Any:
-    from imsim.kernels.volume_ssim import ssim
-
-    return ssim
-
-
-def _volume_map_kernel() -> Any:
-    from imsim.kernels.volume_ssim import ssim_map
-
-    return ssim_map
+    return volume_ssim
 
 
 def _gradient() -> Any:
@@ -218,18 +207,15 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
-    from imsim.scenes.cells import Coarse
-    from imsim.scenes.local import PaddedMeans, WindowMeans
-
-    is_image = len(whole.sides) == 2
-    kernel, lengths = _kernel if is_image else _volume_kernel, options["window"].lengths
+    kernels = _kernels if len(whole.sides) == 2 else _volume_kernels
+    kernel, lengths = Kernel(kernels, "ssim"), options["window"].lengths
     if options["downsample"] and automatic_factor(*whole.sides) > 1:
         options["downsample"] = False
         return Coarse(whole, mean_structural_similarity, kernel, "symmetric", options)
     options["downsample"] = False
     if options["border"] == "valid":
         return WindowMeans(whole, mean_structural_similarity, kernel, lengths, options)
-    kernel = _map_kernel if is_image else _volume_map_kernel
+    kernel = Kernel(kernels, "ssim_map")
     return PaddedMeans(whole, structural_similarity, kernel, lengths, options)
 
 
@@ -243,12 +229,12 @@ def _pieces(whole: Any, **options: Any) -> Any:
     map_function=ssim_map,
     sees="Do brightness, contrast and pattern agree around each pixel?",
     least_side=11,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "ssim"),
+    map_kernel=Kernel(_kernels, "ssim_map"),
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_volume_kernel,
-    volume_map_kernel=_volume_map_kernel,
+    volume_kernel=Kernel(_volume_kernels, "ssim"),
+    volume_map_kernel=Kernel(_volume_kernels, "ssim_map"),
     takes_spacing=True,
     crop=Crop(halo=5, widens=True),  # half a window
     region_kernel=_region_kernel,

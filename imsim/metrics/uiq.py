@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import to_widest_float
-from imsim.portable.chunks import in_slabs
-from imsim.portable.moments import (
-    is_dark,
-    is_flat,
-    local_covariance,
-    local_moments,
-    mean_of_opposites,
-)
-from imsim.portable.pair import Local, Pair, Scores, average, laid_out
-from imsim.portable.units import SQUARES, in_units, scaling_unit, unless_infinite
-from imsim.portable.volumes import unstacked
-from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
-from imsim.registry import Crop, metric
+from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.structural_similarity import WITHOUT_CONSTANTS, structural_similarity
+from imsim.portable.windows import uniform
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.local import WindowMeans
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_side
 
 
 def quality(pair: Pair, block_size: int) -> Local:
-    """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block."""
-    return in_slabs(functools.partial(_quality, block_size=block_size), pair, block_size // 2)
-
-
-def _quality(pair: Pair, block_size: int) -> Local:
+    """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block: SSIM, C1 = C2 = 0."""
     block = uniform(*[block_size] * (2 if pair.depth is None else 3))
-    # Without constants in the quotients, rounding in float32 would decide the flat blocks.
-    x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    mask, weights = (unstacked(v, pair.depth) for v in (pair.mask, pair.weights))
-    support = support_of(mask, block, x, 0.0, weights)
-
-    def values(unit: Any, _: Any) -> Array:
-        p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
-        covariance = local_covariance(p, q, block, support)
-        mu_x, mu_y = (mean_of_opposites(v, block, support) for v in (p, q))
-        luminance = Fraction(2 * mu_x * mu_y, mu_x * mu_x + mu_y * mu_y)
-        structure = Fraction(2 * covariance, p.variance + q.variance)
-        flat = is_flat(p) & is_flat(q)
-        dark = is_dark(p, block) & is_dark(q, block)
-        found = zero_rules(luminance, structure, flat, dark)
-        return unless_infinite(found, luminance.bottom, structure.bottom)
-
-    unit = scaling_unit(x, y, axis=block.axes, root=SQUARES)
-    found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)
-    return laid_out(found, support.scored, block.lengths, weights=support.positions)
+    pair = replace(pair, data_range=1.0)  # on which nothing depends
+    return structural_similarity(pair, window=block, **WITHOUT_CONSTANTS)
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:
@@ -110,28 +81,16 @@ def uiq_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.uiq import uiq  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import ssim  # slow to import, as Numba is
 
-    return uiq
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.uiq import uiq_map
-
-    return uiq_map
+    return ssim
 
 
-def _volume_kernel() -> Any:
-    from imsim.kernels.volume_ssim import uiq
+def _volume_kernels() -> Any:
+    from imsim.kernels import volume_ssim
 
-    return uiq
-
-
-def _volume_map_kernel() -> Any:
-    from imsim.kernels.volume_ssim import uiq_map
-
-    return uiq_map
+    return volume_ssim
 
 
 def _gradient() -> Any:
@@ -147,9 +106,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, block_size: int) -> Any:
-    from imsim.scenes.local import WindowMeans
-
-    kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
+    kernel = Kernel(_kernels if len(whole.sides) == 2 else _volume_kernels, "uiq")
     lengths = (block_size,) * len(whole.sides)
     return WindowMeans(whole, mean_quality, kernel, lengths, {"block_size": block_size})
 
@@ -164,12 +121,12 @@ def _pieces(whole: Any, block_size: int) -> Any:
     sees="As SSIM without its constants: strict, and nervous where the images are flat.",
     needs_contrast=True,
     least_side=8,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "uiq"),
+    map_kernel=Kernel(_kernels, "uiq_map"),
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_volume_kernel,
-    volume_map_kernel=_volume_map_kernel,
+    volume_kernel=Kernel(_volume_kernels, "uiq"),
+    volume_map_kernel=Kernel(_volume_kernels, "uiq_map"),
     crop=Crop(halo=4),  # a block counts if half of it is inside
     region_kernel=_region_kernel,
     pieces=_pieces,

@@ -16,16 +16,17 @@ from imsim.portable.arrays import (
     peak_to_peak,
     to_widest_float,
     total,
+    unstacked,
     where_valid,
     without_gradient,
 )
-from imsim.portable.chunks import in_slabs
 from imsim.portable.moments import is_flat, local_covariance, local_moments
-from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.pair import Local, Pair, Scores, average, in_slabs, laid_out
 from imsim.portable.units import SQUARES, in_units, scaling_unit
-from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
+from imsim.scenes.local import WindowMeans
+from imsim.scenes.moments import Correlation
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
@@ -183,28 +184,10 @@ def zncc_map(
     )
 
 
-def _kernel() -> Any:
-    from imsim.kernels.zncc import zncc  # slow to import, as Numba is
+def _kernels() -> Any:
+    from imsim.kernels import zncc  # slow to import, as Numba is
 
     return zncc
-
-
-def _map_kernel() -> Any:
-    from imsim.kernels.zncc import zncc_map
-
-    return zncc_map
-
-
-def _volume_kernel() -> Any:
-    from imsim.kernels.volume_zncc import zncc
-
-    return zncc
-
-
-def _volume_map_kernel() -> Any:
-    from imsim.kernels.volume_zncc import zncc_map
-
-    return zncc_map
 
 
 def _gradient() -> Any:
@@ -215,13 +198,9 @@ def _gradient() -> Any:
 
 def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) -> Any:
     if lengths is None:
-        from imsim.scenes.moments import Correlation
-
         return Correlation(whole, correlation)
-    from imsim.scenes.local import WindowMeans
-
     options = {"lengths": lengths, "min_coverage": min_coverage}
-    kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
+    kernel = Kernel(_kernels, "zncc" if len(whole.sides) == 2 else "volume_zncc")
     return WindowMeans(whole, correlation_score, kernel, lengths, options)
 
 
@@ -236,12 +215,12 @@ def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) ->
     "contrast of the whole image.",
     needs_contrast=True,
     map_least_side=9,
-    kernel=_kernel,
-    map_kernel=_map_kernel,
+    kernel=Kernel(_kernels, "zncc"),
+    map_kernel=Kernel(_kernels, "zncc_map"),
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_volume_kernel,
-    volume_map_kernel=_volume_map_kernel,
+    volume_kernel=Kernel(_kernels, "volume_zncc"),
+    volume_map_kernel=Kernel(_kernels, "volume_zncc_map"),
     takes_spacing=True,
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,

@@ -1,12 +1,17 @@
-"""The formula of SSIM."""
+"""The formula of SSIM, and of UIQ, which has no constants."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
-from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
-from imsim.portable.chunks import in_slabs
+from imsim.portable.arrays import (
+    is_one_plane,
+    to_widest_float,
+    unstacked,
+    valid_in_both,
+    where_valid,
+)
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import (
@@ -16,7 +21,7 @@ from imsim.portable.moments import (
     local_moments,
     mean_of_opposites,
 )
-from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.pair import Local, Pair, Scores, average, in_slabs, laid_out
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,
@@ -26,7 +31,6 @@ from imsim.portable.units import (
     takes_one_pass,
     unless_infinite,
 )
-from imsim.portable.volumes import is_one_plane, unstacked
 from imsim.portable.windows import (
     Fraction,
     Window,
@@ -38,23 +42,37 @@ from imsim.portable.windows import (
 )
 from imsim.typing import Array
 
+WITHOUT_CONSTANTS: dict[str, Any] = {
+    "K1": 0.0,
+    "K2": 0.0,
+    "sample_covariance": False,
+    "downsample": False,
+    "min_coverage": 0.0,
+    "border": "valid",
+}
+"""The options by which it is UIQ."""
+
+
+class Options(NamedTuple):
+    """Those of `imsim.ssim`, checked."""
+
+    window: Window
+    K1: float
+    K2: float
+    sample_covariance: bool
+    downsample: bool
+    min_coverage: float
+    border: str
+
 
 def structural_similarity(pair: Pair, **options: Any) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
-    formula = functools.partial(_structural_similarity, **options)
+    formula = functools.partial(_structural_similarity, options=Options(**options))
     return in_slabs(formula, pair, options["window"].lengths[0] // 2)
 
 
-def _structural_similarity(
-    pair: Pair,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    downsample: bool,
-    min_coverage: float,
-    border: str,
-) -> Local:
+def _structural_similarity(pair: Pair, options: Options) -> Local:
+    window, K1, K2, sample_covariance, downsample, min_coverage, border = options
     xp, depth = pair.xp, pair.depth
     if is_one_plane(depth, border, sample_covariance):
         window, depth = window.of_planes, None

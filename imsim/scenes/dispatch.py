@@ -8,16 +8,16 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from imsim.checking import check, check_for, has_doubtful_width, warn_of_width
+from imsim.checking import check, check_for, warn_of_width
 from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
 from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes import lazy, maps
+from imsim.scenes.moments import ValueEnds
 from imsim.scenes.scoring import Job, Scene, job, scores
 from imsim.scenes.sources import Source, is_stored
-from imsim.scenes.sums import ValueEnds
 from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 
@@ -134,21 +134,6 @@ def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int)
     return Scene(a, b, mask, channel_axis, int(ndim), data_range)
 
 
-def checked(
-    facts: Metric, scene: Scene, least: Any, needs_data_range: bool | None, by_kernel: bool
-) -> tuple[Images, Array | None]:
-    """Check shapes, dtypes and options by arrays that take no memory."""
-    return check_for(
-        facts,
-        (*_stand_ins(scene), scene.data_range),
-        scene.channel_axis,
-        scene.ndim,
-        needs_data_range,
-        least,
-        by_kernel=by_kernel,
-    )
-
-
 def checked_for_all(scene: Scene) -> tuple[Images, Array | None]:
     """Check what is wrong for every metric."""
     a, b, mask = _stand_ins(scene)
@@ -180,7 +165,7 @@ def _prepared(
     data_range: Any,
     by_kernel: bool,
     usual_side: Any,
-    finish: Callable[[Scores, Array], Any],
+    finish: Callable[[Scores, Array], Any] | None,
     *,
     channel_axis: int | None,
     ndim: int = 2,
@@ -191,11 +176,13 @@ def _prepared(
     """Check a call; return the sources, the metric, and the pixels that a side needs."""
     scene = scene_of(given, data_range, channel_axis, ndim)
     least = usual_side if least_side is None else least_side
-    images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
+    stand_ins = (*_stand_ins(scene), data_range)
+    others = scene.channel_axis, ndim, needs_data_range, least
+    images, valid = check_for(facts, stand_ins, *others, by_kernel=by_kernel)
     if facts.pieces is None:
         refuse(facts, given)
     prepared = job(facts, images, valid, by_kernel, options, finish)
-    if has_doubtful_width(images) and not given.is_planned:
+    if not given.is_planned:
         warn_of_width(images)
     return scene, prepared, least
 
@@ -216,10 +203,6 @@ def score_of_scene(
     return prepared if given.is_planned else scene_scores([prepared], scene, memory)[0]
 
 
-def _no_score(*_: Any) -> None:
-    """Finish a metric of which the map alone is wanted."""
-
-
 def map_of_scene(
     facts: Metric,
     mapped: Callable[..., Array],
@@ -231,29 +214,27 @@ def map_of_scene(
     **arguments: Any,
 ) -> Any:
     """Write the map of images block by block, into `out` or an array in memory."""
-    call = facts, given, data_range, by_kernel, facts.map_least_side, _no_score
+    call = facts, given, data_range, by_kernel, facts.map_least_side, None
     scene, prepared, least = _prepared(*call, **arguments)
-    images = prepared.images
-    room = check_memory(memory)
-    batch = prepared.batch
-    shape = (*batch, *images.sides)
+    images, room = prepared.images, check_memory(memory)
     if callable(least):
         least = least(*images.frame)
     sides = least if isinstance(least, tuple) else (least,) * len(images.sides)
+    of_blocks = maps.Mapped(prepared.pieces, mapped, sides, images.dtype)
     if is_lazy(given):
         if out is not None:
             raise OptionError(
                 "out= with arrays of Dask, whose map is lazy", "leave it out, and store the map"
             )
-        return lazy.mapped(prepared, scene, mapped, sides)
+        return lazy.mapped(prepared, scene, of_blocks)
     for source in scene.sources:
         if out is not None and source.is_same_as(out):
             raise OptionError(
                 f"out is {source.name}, of which pixels would still be read when they are replaced",
                 "pass another array",
             )
-    target = maps.target(out, shape, images.dtype, room)
-    maps.check_scored(facts.name, maps.write(prepared, scene, mapped, sides, batch, room, target))
+    target = maps.target(out, (*prepared.batch, *images.sides), images.dtype, room)
+    maps.check_scored(facts.name, maps.write(prepared, scene, of_blocks, room, target))
     return target
 
 

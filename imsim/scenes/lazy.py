@@ -11,22 +11,110 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.caches import SPARES
 from imsim.errors import DTypeError, ShapeError
 from imsim.inputs import as_array, kind
-from imsim.scenes.cells import Coarse
-from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
-from imsim.scenes.maps import check_scored, coarse_map, has_cells, map_of_block, spread
+from imsim.scenes.local import Coarse
+from imsim.scenes.maps import Mapped, check_scored, has_cells, spread
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.plan import Needs
-from imsim.scenes.scoring import Job, Scene
+from imsim.scenes.scoring import Job, Needs, Scene
 from imsim.scenes.sources import Source
 from imsim.typing import Array
 from imsim.workers import workers
+
+Index = tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """The part of a region that lies in one chunk."""
+
+    chunk: Index
+    """Place of the chunk along each side."""
+    source: tuple[slice, ...]
+    """Where the part lies in the chunk."""
+    target: tuple[slice, ...]
+    """Where it lies in the region."""
+    sides: Index
+    """Lengths of the chunk."""
+
+
+class Region(NamedTuple):
+    """A box of pixels."""
+
+    begin: Index
+    end: Index
+
+    @property
+    def sides(self) -> Index:
+        """Its lengths."""
+        return tuple(e - b for b, e in zip(self.begin, self.end, strict=True))
+
+
+def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
+    """Return where the chunks along one side begin, and where the last one ends."""
+    return (0, *itertools.accumulate(chunks))
+
+
+def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
+
+    A chunk that is larger remains as it is.
+    """
+    sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
+    while 2 * math.prod(lengths) <= most and lengths != sides:
+        _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])
+        lengths[axis] = min(2 * lengths[axis], sides[axis])
+    return [_together(along, n) for along, n in zip(chunks, lengths, strict=True)]
+
+
+def _together(along: Sequence[int], most: int) -> tuple[int, ...]:
+    """Add up neighbouring lengths."""
+    found = [along[0]]
+    for n in along[1:]:
+        if found[-1] + n <= most:
+            found[-1] += n
+        else:
+            found.append(n)
+    return tuple(found)
+
+
+def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
+    """Cut a region along the bounds of the chunks."""
+    found = [
+        list(_along(begin, end, along))
+        for begin, end, along in zip(region.begin, region.end, bounds, strict=True)
+    ]
+    return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
+
+
+def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
+    """Yield chunk, source, target and length along one side; empty chunks have no part."""
+    place, chunk = begin, bisect_right(bounds, begin) - 1
+    while place < end:
+        stop = min(end, bounds[chunk + 1])
+        if stop > place:
+            first, length = bounds[chunk], bounds[chunk + 1] - bounds[chunk]
+            source, target = (slice(place - n, stop - n) for n in (first, begin))
+            yield chunk, source, target, length
+            place = stop
+        chunk += 1
+
+
+def joined(arrays: Sequence[Array], parts: Sequence[Cut], sides: Index) -> Array:
+    """Join the parts of a region; one that is a part of a single chunk is a view."""
+    if len(arrays) == 1:
+        return arrays[0][parts[0].source]
+    found = SPARES.array(sides, arrays[0].dtype)
+    for array, part in zip(arrays, parts, strict=True):
+        found[part.target] = array[part.source]
+    return found
+
 
 TOGETHER = 16
 """Parts that one task merges."""
@@ -101,28 +189,10 @@ def _bare(source: Source, sides: Place, chunk: Any) -> Array:
     return array
 
 
-class MapTask(NamedTuple):
-    """What a task does for the map of a block."""
-
-    block: BlockTask
-    mapped: Callable[..., Array]
-    least: Place
-    dtype: Any
-
-    def map(self, *chunks: Array) -> Array:
-        """Return the map of the pixels that the block owns."""
-        block = self.block
-        with workers(1):
-            return map_of_block(
-                block.pieces[0],
-                block.scene,
-                self.mapped,
-                self.least,
-                self.dtype,
-                block.arrays(chunks),
-                block.region,
-                block.own,
-            )
+def _map_of(task: BlockTask, mapped: Mapped, *chunks: Array) -> Array:
+    """Return the map of the pixels that a block owns."""
+    with workers(1):
+        return mapped.block(task.scene, task.arrays(chunks), task.region, task.own)
 
 
 class Ends(NamedTuple):
@@ -133,8 +203,6 @@ class Ends(NamedTuple):
     """Functions that finish the metrics, and then those that only tell what they find."""
     metric: str
     """The name of the first one."""
-    mapped: Callable[..., Array] | None = None
-    dtype: Any = None
     is_masked: bool = False
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
@@ -157,12 +225,10 @@ class Ends(NamedTuple):
             self.finish[k](self.pieces[k].finish(parts[k]), parts[k].finite)
         return parts
 
-    def cells(self, parts: list[Part]) -> tuple[Array, int]:
+    def cells(self, mapped: Mapped, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
-        if self.mapped is None:
-            raise TypeError("there is no map")
         with workers(1):
-            cells, step = coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+            cells, step = mapped.cells(parts[0])
         if self.is_masked:
             check_scored(self.metric, has_cells(cells, parts[0]))
         return cells, step
@@ -292,7 +358,7 @@ def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
     return found
 
 
-def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place) -> Any:
+def mapped(job: Job, scene: Scene, mapped: Mapped) -> Any:
     """Return a lazy map, whose chunks are those of the reference."""
     grid, ends, token = _prepared([job], scene, is_map=True)
     n = len(grid.batch)
@@ -300,31 +366,25 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     graph: dict[Any, Any] = {}
     cells: dict[Place, Any] = {}
     if isinstance(job.pieces, Coarse):
-        is_masked = scene.mask is not None
-        ends = ends._replace(mapped=function, dtype=job.images.dtype, is_masked=is_masked)
+        ends = ends._replace(is_masked=scene.mask is not None)
         graph, merged = _merged(grid, ends, token)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
-            graph[cells[place]] = (ends.cells, key)
+            graph[cells[place]] = (functools.partial(ends.cells, mapped), key)
     images = places(grid.chunks[n:])
     for place, group in places(grid.chunks[:n]).items():
         for at, own in images.items():
             if cells:
-                graph[(name, *place, *at)] = (_Spread(own), cells[place])
+                graph[(name, *place, *at)] = (functools.partial(_spread, own), cells[place])
                 continue
             block, keys = grid.task(group, own)
-            task = MapTask(block, function, least, job.images.dtype)
-            graph[(name, *place, *at)] = (task.map, *keys)
+            graph[(name, *place, *at)] = (functools.partial(_map_of, block, mapped), *keys)
     return _array(name, graph, grid, grid.chunks, job.images.dtype)
 
 
-class _Spread(NamedTuple):
-    """Repeats cells over the pixels that a block owns."""
-
-    own: Slices
-
-    def __call__(self, cells: tuple[Array, int]) -> Array:
-        return spread(*cells, self.own)
+def _spread(own: Slices, cells: tuple[Array, int]) -> Array:
+    """Repeat cells over the pixels that a block owns."""
+    return spread(*cells, own)
 
 
 def _prepared(jobs: Sequence[Job], scene: Scene, *, is_map: bool) -> tuple[Grid, Ends, str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,25 +20,76 @@ from imsim.errors import (
 )
 from imsim.inputs import kind
 from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_tensor
-from imsim.scenes.cells import Coarse
+from imsim.scenes.local import Coarse
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.scoring import Job, Scene, parts_of_batch, plan, regions
+from imsim.scenes.scoring import Job, Scene, parts_of_groups, plan, regions
 from imsim.typing import Array
 
 
-def write(
-    job: Job,
-    scene: Scene,
-    mapped: Callable[..., Array],
-    least: tuple[int, ...],
-    batch: tuple[int, ...],
-    memory: int,
-    target: Any,
-) -> Array:
+class Mapped(NamedTuple):
+    """How images in blocks are mapped; it travels by pickle."""
+
+    pieces: Pieces
+    function: Callable[..., Array]
+    """Returns the map of images in memory."""
+    least: tuple[int, ...]
+    """Pixels that each side of a block needs."""
+    dtype: Any
+
+    def block(
+        self, scene: Scene, arrays: list[Array], region: tuple[slice, ...], own: tuple[slice, ...]
+    ) -> Array:
+        """Return the map of the pixels that a block owns, from all those that it reads."""
+        wanted = self.pieces.read(own)
+        cut = scene.cut(arrays, region, wanted)
+        if any(n < needed for n, needed in zip(lengths_of(wanted), self.least, strict=True)):
+            batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
+            return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, self.dtype)
+        mask = cut[2] if len(cut) > 2 else None
+        with silent(EmptyMaskWarning, ChannelAxisWarning):  # a block may be narrow
+            found = self.function(*cut[:2], mask, scene.data_range, None, least_side=1)
+        index: Any = (..., *within(own, wanted))
+        return np.asarray(found)[index]
+
+    def cells(self, part: Part) -> tuple[Array, int]:
+        """Return the map of the cells, and their size."""
+        pieces, found = self.pieces, self.pieces.coarse(part)
+        if found is None:
+            raise ImsimError("the metric has no cells")
+        images, valid, step = found
+        x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
+        mask = None if valid is None else valid[..., 0, :, :]
+        options = {"channel_axis": -3 if images.has_channels else None, **pieces.coarse_options}
+        with silent(EmptyMaskWarning, ChannelAxisWarning):
+            cells = self.function(x, y, mask, images.data_range, None, **options)
+        cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
+        return cells.astype(self.dtype, copy=False), step
+
+
+def write(job: Job, scene: Scene, mapped: Mapped, memory: int, target: Any) -> Array:
     """Write the map of images; return of which of the batch some position is scored."""
+    any_scored = np.zeros(job.batch, np.bool_)
     if isinstance(job.pieces, Coarse):
-        return _write_coarse(job, scene, mapped, batch, memory, target)
-    return _write_local(job, scene, mapped, least, batch, memory, target)
+        layout = plan([job], scene, memory)
+        for group, (part,) in parts_of_groups([job.pieces], scene, job.batch, layout):
+            cells, step = mapped.cells(part)
+            any_scored[group] |= has_cells(cells, part)
+            for own, _ in layout.blocks():
+                _write_into(target, (*group, *own), spread(cells, step, own))
+        return any_scored | (scene.mask is None)
+    layout = plan([job], scene, memory, further=2 * np.dtype(mapped.dtype).itemsize)
+    for group, whole, region, arrays in regions(scene, job.batch, layout):
+        found = np.empty((*lengths_of(group), *lengths_of(whole)), mapped.dtype)
+        for own in layout.parts(whole, group):
+            place: Any = (..., *within(own, whole))
+            found[place] = mapped.block(scene, arrays, region, own)
+        _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
+        scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
+        if not scored.all():  # for want of positions, and not for a pixel that is NaN
+            block = scene.block(arrays, region, whole, job.pieces)
+            scored = scored | ~block.finite(block.images, block.valid)
+        any_scored[group] |= scored
+    return any_scored | (scene.mask is None)
 
 
 def written(found: Array, out: Any) -> Any:
@@ -98,62 +147,6 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     return out
 
 
-def _write_local(
-    job: Job,
-    scene: Scene,
-    mapped: Callable[..., Array],
-    least: tuple[int, ...],
-    batch: tuple[int, ...],
-    memory: int,
-    target: Any,
-) -> Array:
-    """Write the map of each block; return of which of the batch some position is scored."""
-    dtype = job.images.dtype
-    layout = plan([job], scene, memory, further=2 * np.dtype(dtype).itemsize)
-    any_scored = np.zeros(batch, np.bool_)
-    with ThreadPoolExecutor(1, "imsim-reader") as reader:
-        for group in parts_of_batch(batch, layout.together):
-            for whole, region, arrays in regions(scene, batch, group, layout, reader):
-                found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
-                for own in layout.parts(whole, group):
-                    part = map_of_block(
-                        job.pieces, scene, mapped, least, dtype, arrays, region, own
-                    )
-                    place: Any = (..., *within(own, whole))
-                    found[place] = part
-                _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
-                scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
-                if not scored.all():  # for want of positions, and not for a pixel that is NaN
-                    block = scene.block(arrays, region, whole, job.pieces)
-                    scored = scored | ~block.finite(block.images, block.valid)
-                any_scored[group] |= scored
-    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
-
-
-def map_of_block(
-    pieces: Pieces,
-    scene: Scene,
-    mapped: Callable[..., Array],
-    least: tuple[int, ...],
-    dtype: Any,
-    arrays: list[Array],
-    region: tuple[slice, ...],
-    own: tuple[slice, ...],
-) -> Array:
-    """Return the map of the pixels that a block owns, from all those that it reads."""
-    wanted = pieces.read(own)
-    cut = scene.cut(arrays, region, wanted)
-    sides = [part.stop - part.start for part in wanted]
-    if any(side < needed for side, needed in zip(sides, least, strict=True)):
-        batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
-        return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, dtype)
-    mask = cut[2] if len(cut) > 2 else None
-    with silent(EmptyMaskWarning, ChannelAxisWarning):  # a block may be narrow
-        found = mapped(*cut[:2], mask, scene.data_range, None, least_side=1)
-    index: Any = (..., *within(own, wanted))
-    return np.asarray(found)[index]
-
-
 def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...]:
     """Return the place of some pixels in a part of the images."""
     pairs = zip(own, whole, strict=True)
@@ -163,50 +156,6 @@ def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...
 def lengths_of(place: tuple[slice, ...]) -> tuple[int, ...]:
     """Return the sides of a part of the images, or of the batch."""
     return tuple(along.stop - along.start for along in place)
-
-
-def _write_coarse(
-    job: Job,
-    scene: Scene,
-    mapped: Callable[..., Array],
-    batch: tuple[int, ...],
-    memory: int,
-    target: Any,
-) -> Array:
-    """Write the map of the cells, each over its block of pixels."""
-    layout = plan([job], scene, memory)
-    any_scored = np.zeros(batch, np.bool_)
-    with ThreadPoolExecutor(1, "imsim-reader") as reader:
-        for group in parts_of_batch(batch, layout.together):
-            parts = (
-                job.pieces.part(scene.block(arrays, region, own, job.pieces))
-                for own, region, arrays in regions(scene, batch, group, layout, reader)
-            )
-            part = functools.reduce(job.pieces.merge, parts)
-            cells, step = coarse_map(job.pieces, mapped, part, job.images.dtype)
-            any_scored[group] |= has_cells(cells, part)
-            for own, _ in layout.blocks():
-                _write_into(target, (*group, *own), spread(cells, step, own))
-    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
-
-
-def coarse_map(
-    pieces: Pieces, mapped: Callable[..., Array], part: Part, dtype: Any
-) -> tuple[Array, int]:
-    """Return the map of the cells, and their size."""
-    found = pieces.coarse(part)
-    if found is None:
-        raise ImsimError("the metric has no cells")
-    images, valid, step = found
-    x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
-    mask = None if valid is None else valid[..., 0, :, :]
-    axis = -3 if images.has_channels else None
-    with silent(EmptyMaskWarning, ChannelAxisWarning):
-        cells = mapped(
-            x, y, mask, images.data_range, None, channel_axis=axis, **pieces.coarse_options
-        )
-    cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
-    return cells.astype(dtype, copy=False), step
 
 
 def has_cells(cells: Array, part: Part) -> Array:

@@ -24,8 +24,7 @@ from imsim.errors import (
 )
 from imsim.inputs import as_array, kind, listed, to_numpy
 from imsim.portable.arrays import is_tensor
-from imsim.scenes.attributes import unit_of, without_data
-from imsim.scenes.places import check_places, grid_mapping_name
+from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
 from imsim.scenes.sources import is_stored
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_integer, check_ndim
@@ -93,33 +92,24 @@ def check_dims(dims: Any, ndim: int) -> tuple[Hashable, ...] | None:
     return tuple(dims)
 
 
-def call(
-    labelled: Labelled,
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-) -> Any:
-    """Call a function of arrays on labelled ones; the result is labelled likewise."""
+def call(labelled: Labelled, a: ImageLike, b: ImageLike, **others: MaskLike | None) -> Any:
+    """Call a function of arrays on labelled ones, with mask and weights; label the result, too."""
     import xarray
 
     ndim = check_ndim(labelled.ndim)
     labelled = labelled._replace(ndim=ndim, dims=check_dims(labelled.dims, ndim))
-    for name, value in {"mask": mask, "weights": weights}.items():
+    for name, value in others.items():
         if isinstance(value, xarray.Dataset):
             raise MaskError(f"{name} is a Dataset", f"pass one variable, {name}['name']")
     if isinstance(a, xarray.Dataset) or isinstance(b, xarray.Dataset):
-        return _of_datasets(labelled, a, b, mask=mask, weights=weights)
-    return _of_arrays(labelled, a, b, mask=mask, weights=weights)
+        return _of_datasets(labelled, a, b, others)
+    return _of_arrays(labelled, a, b, others)
 
 
 # Datasets
 
 
-def _of_datasets(
-    labelled: Labelled, a: Any, b: Any, *, mask: MaskLike | None, weights: MaskLike | None
-) -> Any:
+def _of_datasets(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) -> Any:
     """Call the function on each variable; the result has a variable for each."""
     import xarray
 
@@ -129,22 +119,20 @@ def _of_datasets(
                 f"{other} is a Dataset and {key} is none",
                 f"pass one variable of it, {other}['name']",
             )
-    names, others = _variables(a), _variables(b)
-    for key, only in (("a", names.keys() - others.keys()), ("b", others.keys() - names.keys())):
+    of_a, of_b = _variables(a), _variables(b)
+    for key, only in (("a", of_a.keys() - of_b.keys()), ("b", of_b.keys() - of_a.keys())):
         if only:
             quoted = sorted(map(repr, only))
             raise ShapeError(
                 f"of the data variables, only {key} has {', '.join(quoted)}",
                 f"drop them, {key}.drop_vars([{', '.join(quoted)}])",
             )
-    if not names:
+    if not of_a:
         raise ShapeError("a and b are Datasets without a data variable", "pass images")
     found: dict[Hashable, Any] = {}
-    for name in names:
+    for name in of_a:
         try:
-            found[name] = _of_arrays(
-                labelled, names[name], others[name], mask=mask, weights=weights
-            )
+            found[name] = _of_arrays(labelled, of_a[name], of_b[name], others)
         except ImsimError as error:
             raise type(error)(f"variable {name!r}: {error.message}", error.remedy) from error
     first = next(iter(found.values()))
@@ -190,16 +178,14 @@ def _stacked(found: Mapping[Hashable, Any]) -> Any:
 # DataArrays
 
 
-def _of_arrays(
-    labelled: Labelled, a: Any, b: Any, *, mask: MaskLike | None, weights: MaskLike | None
-) -> Any:
+def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) -> Any:
     import xarray
 
     named = {k: v for k, v in {"a": a, "b": b}.items() if isinstance(v, xarray.DataArray)}
     channel = _channel(labelled.channel_axis, named)
     axes = Axes((), channel, _image_axes(labelled, named, channel))
     given: dict[str, Any] = {}
-    for key, value in {"a": a, "b": b, "mask": mask, "weights": weights}.items():
+    for key, value in {"a": a, "b": b, **others}.items():
         if value is None:
             continue
         if not isinstance(value, xarray.DataArray):

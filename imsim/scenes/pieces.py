@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import kernels
-from imsim.computation import computed
-from imsim.finite import finite_images
+from imsim.finite import computed, finite_images
 from imsim.masks import batch_of
+from imsim.portable.arrays import stacked, unstacked
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
 from imsim.validation import Images
 

@@ -1,10 +1,13 @@
-"""Scores of images that are not in memory: block after block, all metrics in one pass."""
+"""Scores of images that are not in memory, block after block that fits: all metrics in one pass."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +16,107 @@ from imsim.checking import warn_of_rounding
 from imsim.masks import batch_of, check_mask
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
-from imsim.scenes.pieces import Block, Part, Pieces, Whole
-from imsim.scenes.plan import Needs, blocks, divided, extents
+from imsim.scenes.pieces import Block, Part, Pieces, Reach, Whole
 from imsim.scenes.sources import Source
 from imsim.typing import Array
 from imsim.validation import Images, check_images
+
+HALO_SHARE = 0.15
+"""Most pixels that are read twice, as a share of all, unless memory allows no larger blocks."""
+LEAST_ROWS = 256
+"""Least rows that are computed at once: fewer would mostly read their surroundings."""
+TARGET_PIXELS = 1 << 24
+"""Pixels of a block that keep all threads busy; larger ones only take memory."""
+
+
+class Needs(NamedTuple):
+    """What the pieces of several metrics read together."""
+
+    reach: Reach
+    step: int
+
+    @classmethod
+    def of(cls, pieces: Sequence[Pieces], axes: int) -> Needs:
+        """Join the needs of metrics."""
+        reach = tuple(
+            (
+                max((one.reach[axis][0] + one.step - 1 for one in pieces), default=0),
+                max((one.reach[axis][1] for one in pieces), default=0),
+            )
+            for axis in range(axes)
+        )
+        return cls(reach, math.lcm(*(one.step for one in pieces)))
+
+    def region(self, own: tuple[slice, ...], sides: tuple[int, ...]) -> tuple[slice, ...]:
+        """Return the pixels that the metrics read together for a block."""
+        return tuple(
+            slice(max(one.start - before, 0), min(one.stop + after, side))
+            for one, (before, after), side in zip(own, self.reach, sides, strict=True)
+        )
+
+
+def extents(
+    sides: tuple[int, ...], chunks: tuple[int, ...], needs: Needs, most: int
+) -> tuple[int, ...]:
+    """Return the sides of blocks of at most `most` pixels, with those read around them.
+
+    Blocks are divided along the first axis, along further ones if they must. What counts most is
+    the memory, then that blocks hold whole chunks, then that little is read twice.
+    """
+    found = list(sides)
+    halo = [before + after for before, after in needs.reach]
+
+    def fitting(axis: int, target: int) -> int:
+        """Return the pixels along an axis, without those around, for which a block fits."""
+        others = (min(n + h, side) for n, h, side in zip(found, halo, sides, strict=True))
+        return target // (math.prod(others) // min(found[axis] + halo[axis], sides[axis]))
+
+    for axis, side in enumerate(sides):
+        if fitting(axis, most) >= side and axis > 0:
+            break
+        unit = min(chunks[axis] if chunks[axis] > 1 else needs.step, side)
+        # What blocks below each other share is read once.
+        least = max(math.ceil(halo[axis] / HALO_SHARE) if axis or chunks[axis] == 1 else 1, 1)
+        least = -(-least // unit) * unit
+        room = fitting(axis, most) - halo[axis]
+        usual = max(fitting(axis, TARGET_PIXELS) - halo[axis], least)
+        if axis and chunks[axis] > 1:
+            usual = room  # chunks beside a tile are decoded again for what is around it
+        found[axis] = min(side, max(least, min(room, usual) // unit * unit))
+        if room >= least:
+            break
+    for axis, side in enumerate(sides):  # without regard to chunks and to what is read twice
+        if fitting(axis, most) < min(found[axis] + halo[axis], side):
+            found[axis] = max(1, min(found[axis], fitting(axis, most) - halo[axis]))
+    return tuple(found)
+
+
+def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Yield the pixels that each block owns, along each axis; the first axis changes fastest.
+
+    A block then shares with the one before all that it reads above its own pixels.
+    """
+    ranges = [
+        [slice(k, min(k + n, side)) for k in range(0, side, n)]
+        for side, n in zip(sides, extent, strict=True)
+    ]
+    return (place[::-1] for place in itertools.product(*ranges[::-1]))
+
+
+def divided(own: tuple[slice, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Divide what a block owns into parts of at most `most` pixels, mostly along the first axis."""
+    sides = [one.stop - one.start for one in own]
+    others = math.prod(sides[1:])
+    rows = min(max(most // others, LEAST_ROWS), sides[0])
+    lengths = [rows, *sides[1:]]
+    for axis in range(1, len(sides)):
+        lengths[axis] = min(sides[axis], max(1, most * lengths[axis] // math.prod(lengths)))
+    for part in blocks(tuple(sides), tuple(lengths)):
+        yield tuple(
+            slice(one.start + place.start, one.start + place.stop)
+            for one, place in zip(own, part, strict=True)
+        )
+
 
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
@@ -36,8 +135,9 @@ class Job(NamedTuple):
     """Stand-ins of the images, which hold no pixels."""
     valid: Array | None
     """Stand-in of the mask."""
-    finish: Callable[[Scores, Array], Any]
-    """Turns scores, and which of the batch are finite, into what the user gets."""
+    finish: Any
+    """Turns scores, and which of the batch are finite, into what the user gets; None
+    for a map alone."""
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -121,7 +221,7 @@ def job(
     valid: Array | None,
     by_kernel: bool,
     options: dict[str, Any],
-    finish: Callable[[Scores, Array], Any],
+    finish: Callable[[Scores, Array], Any] | None,
 ) -> Job:
     """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
     if facts.pieces is None:
@@ -140,16 +240,12 @@ def job(
 
 def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
     """Compute all jobs in one pass over the pixels."""
-    batch = jobs[0].batch
-    layout = plan(jobs, scene, memory)
-    groups: list[list[tuple[Any, Part]]] = [[] for _ in jobs]
-    pieces = [job.pieces for job in jobs]
-    with ThreadPoolExecutor(1, "imsim-reader") as reader:
-        for group in parts_of_batch(batch, layout.together):
-            parts = _parts(pieces, scene, batch, group, layout, reader)
-            for of_job, part in zip(groups, parts, strict=True):
-                of_job.append((group, part))
-    return [_finished(job, parts, batch) for job, parts in zip(jobs, groups, strict=True)]
+    batch, pieces = jobs[0].batch, [job.pieces for job in jobs]
+    groups = list(parts_of_groups(pieces, scene, batch, plan(jobs, scene, memory)))
+    return [
+        _finished(job, [(group, parts[k]) for group, parts in groups], batch)
+        for k, job in enumerate(jobs)
+    ]
 
 
 def _finished(job: Job, groups: list[tuple[Any, Part]], batch: tuple[int, ...]) -> Any:
@@ -220,50 +316,47 @@ def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slic
 
 
 def regions(
-    scene: Scene,
-    batch: tuple[int, ...],
-    group: tuple[slice, ...],
-    layout: Layout,
-    reader: ThreadPoolExecutor,
-) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], list[Array]]]:
-    """Yield what a block owns, the region around it, and this region of all that is read.
+    scene: Scene, batch: tuple[int, ...], layout: Layout
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...], list[Array]]]:
+    """Yield a group of the batch, what a block owns, the region around it, and what is read there.
 
     The next region is read while the caller computes.
     """
-    readers = [Rolling(source, scene, batch, group) for source in scene.sources]
 
-    def read(region: tuple[slice, ...]) -> list[Array]:
+    def steps() -> Iterator[tuple[Any, ...]]:
+        for group in parts_of_batch(batch, layout.together):
+            readers = [Rolling(source, scene, batch, group) for source in scene.sources]
+            for own, region in layout.blocks():
+                yield group, own, region, readers
+
+    def read(
+        group: Any, own: Any, region: tuple[slice, ...], readers: list[Rolling]
+    ) -> list[Array]:
         return [one.read(region) for one in readers]
 
-    waiting = None
-    places = layout.blocks()
-    coming = next(places, None)
-    while coming is not None:
-        own, region = coming
-        waiting = waiting or reader.submit(read, region)
-        arrays = waiting.result()
-        coming = next(places, None)
-        waiting = None if coming is None else reader.submit(read, coming[1])
-        yield own, region, arrays
+    with ThreadPoolExecutor(1, "imsim-reader") as reader:
+        last: Any = None
+        for step in chain(steps(), [None]):
+            arrays = last and last[1].result()
+            coming = step and (step, reader.submit(read, *step))
+            if last:
+                group, own, region, _ = last[0]
+                yield group, own, region, arrays
+            last = coming
 
 
-def _parts(
-    pieces: list[Pieces],
-    scene: Scene,
-    batch: tuple[int, ...],
-    group: tuple[slice, ...],
-    layout: Layout,
-    reader: ThreadPoolExecutor,
-) -> list[Part]:
-    """Return the parts of all blocks of a group, merged."""
-    merged: list[Part | None] = [None] * len(pieces)
-    for whole, region, arrays in regions(scene, batch, group, layout, reader):
-        for own in layout.parts(whole, group):
-            for k, metric in enumerate(pieces):
-                part = metric.part(scene.block(arrays, region, own, metric))
-                before = merged[k]
-                merged[k] = part if before is None else metric.merge(before, part)
-    return [part for part in merged if part is not None]
+def parts_of_groups(
+    pieces: list[Pieces], scene: Scene, batch: tuple[int, ...], layout: Layout
+) -> Iterator[tuple[tuple[slice, ...], list[Part]]]:
+    """Yield groups of the batch, and the merged parts of all blocks of each metric."""
+    for group, steps in groupby(regions(scene, batch, layout), itemgetter(0)):
+        merged: list[Any] = [None] * len(pieces)
+        for _, whole, region, arrays in steps:
+            for own in layout.parts(whole, group):
+                for k, metric in enumerate(pieces):
+                    part = metric.part(scene.block(arrays, region, own, metric))
+                    merged[k] = part if merged[k] is None else metric.merge(merged[k], part)
+        yield group, merged
 
 
 class Rolling:

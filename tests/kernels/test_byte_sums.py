@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import imsim
-from imsim.kernels.common.pixel_blocks import BYTE_BLOCK
+from imsim.kernels.common.planes import BYTE_BLOCK
 
 SHAPES = ((3, 5), (181, 181), (182, 181), (400, 413), (1300, 1301))
 """Less than a block, one but for some pixels, one and a row, five blocks, and several runs."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imsim.kernels.common.median import median
+from imsim.kernels.common.phase_congruency import median
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

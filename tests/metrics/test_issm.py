@@ -18,7 +18,7 @@ from strategies import SEEDS, image, masked_pair, pairs, region
 
 import imsim
 from imsim.kernels.common import canny
-from imsim.portable import joint_histogram as histogram
+from imsim.portable import edges as histogram
 
 # Two well-conditioned routes to one number: a few hundred additions in float64.
 CLOSE = 1e-12

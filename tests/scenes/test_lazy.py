@@ -15,7 +15,7 @@ from stored import Stored
 import imsim
 from imsim import METRICS
 from imsim.scenes import lazy
-from imsim.scenes.chunks import bounds_of, gathered
+from imsim.scenes.lazy import bounds_of, gathered
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

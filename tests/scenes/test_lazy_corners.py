@@ -13,7 +13,7 @@ from sampling import MAPS as MAPS_OF
 
 import imsim
 from imsim.scenes import lazy as tasks
-from imsim.scenes.sums import SquaredErrors
+from imsim.scenes.moments import SquaredErrors
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

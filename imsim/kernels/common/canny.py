@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import allocating, exact, exact_part
-from imsim.kernels.common.pixel_blocks import NO_MASK
+from imsim.kernels.common.planes import NO_MASK
 from imsim.typing import Array
 
 TRUNCATE = 4.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel, part
-from imsim.kernels.common.pixel_blocks import NO_MASK
+from imsim.kernels.common.planes import NO_MASK
 from imsim.typing import Array
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numba
 from llvmlite.binding import parse_assembly
@@ -48,7 +48,7 @@ _HOMES = {"kernels", "portable", "validation"}
 """Folders and files that hold compiled code and its constants."""
 _ENVIRONMENT = "_ZN08NumbaEnv"
 """Beginning of the names of variables that hold what Numba keeps for a function."""
-_COUNTS_USERS = {"_nrt": True}
+_COUNTS_USERS: dict[str, Any] = {"_nrt": True}
 """Numba counts who uses memory that a kernel makes. It need not count for all other code: there the
 caller keeps the arrays. Counting at each slice took a twentieth of the time of compiling."""
 
@@ -141,46 +141,6 @@ _OF_PART = {"no_cpython_wrapper": True, "forceinline": True, "pipeline_class": _
 """A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
 tenth of the time of SSIM. Of the time of compiling, code by which Python could call it took a
 sixth, to optimise it by itself first a seventh, and machine code of its own a twentieth."""
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile on first use, for each combination of dtypes; release the GIL; cache on disk."""
-    return _compile(function)
-
-
-def allocating(function: Callable[..., Any]) -> Any:
-    """Compile a kernel that makes arrays, or calls what returns arrays."""
-    return _compile(function, **_COUNTS_USERS)
-
-
-def allocating_exact(function: Callable[..., Any]) -> Any:
-    """Compile a kernel that makes arrays, and whose operations must keep their written order."""
-    return _compile(function, fastmath=False, **_COUNTS_USERS)
-
-
-def allocating_part(function: Callable[..., Any]) -> Any:
-    """Compile what only kernels call, and makes or returns arrays."""
-    return _uncallable(_compile(function, **_OF_PART, **_COUNTS_USERS))
-
-
-def exact(function: Callable[..., Any]) -> Any:
-    """Compile a kernel whose operations must keep their written order."""
-    return _compile(function, fastmath=False)
-
-
-def part(function: Callable[..., Any]) -> Any:
-    """Compile what only kernels call."""
-    return _uncallable(_compile(function, **_OF_PART))
-
-
-def exact_part(function: Callable[..., Any]) -> Any:
-    """Compile what only kernels call, and whose operations must keep their written order."""
-    return _uncallable(_compile(function, fastmath=False, **_OF_PART))
-
-
-def contracting_part(function: Callable[..., Any]) -> Any:
-    """Compile what only kernels call, and whose operations may be fused, but not reordered."""
-    return _uncallable(_compile(function, fastmath={"contract"}, **_OF_PART))
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -302,6 +262,29 @@ def _uncallable(dispatcher: Any) -> Any:
         dispatcher._insert = lambda *_, **__: None
         dispatcher._compile_for_args = refuse
     return dispatcher
+
+
+def _compile_part(function: Callable[..., Any], **options: Any) -> Any:
+    return _uncallable(_compile(function, **_OF_PART, **options))
+
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
+kernel: Decorator = _compile
+"""Compile on first use, for each combination of dtypes; release the GIL; cache on disk."""
+allocating: Decorator = functools.partial(_compile, **_COUNTS_USERS)
+"""Compile a kernel that makes arrays, or calls what returns arrays."""
+exact: Decorator = functools.partial(_compile, fastmath=False)
+"""Compile a kernel whose operations must keep their written order."""
+allocating_exact: Decorator = functools.partial(_compile, fastmath=False, **_COUNTS_USERS)
+"""Compile a kernel of both kinds."""
+part: Decorator = _compile_part
+"""Compile what only kernels call."""
+allocating_part: Decorator = functools.partial(_compile_part, **_COUNTS_USERS)
+"""Compile what only kernels call, and makes or returns arrays."""
+exact_part: Decorator = functools.partial(_compile_part, fastmath=False)
+"""Compile what only kernels call, and whose operations must keep their written order."""
+contracting_part: Decorator = functools.partial(_compile_part, fastmath={"contract"})
+"""Compile what only kernels call, and whose operations may be fused, but not reordered."""
 
 
 class _Folder:

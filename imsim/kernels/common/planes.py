@@ -1,4 +1,4 @@
-"""Planes of a batch, their strips and runs on which kernels work, and the images they share."""
+"""Planes of a batch, and the strips, runs and blocks of their pixels on which kernels work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 from numpy.typing import NDArray
 
+from imsim.kernels.common.jit import inline, part
 from imsim.portable.arrays import broadcast
 from imsim.typing import Array
 from imsim.validation import Images
@@ -108,17 +111,19 @@ class Planes:
         """Return what `kernel` finds in the strips of each plane; shape (strips, *shape, width).
 
         ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
-        positions in rows start to stop into ``out``. `positions` is the number of rows of
-        positions, by default that of the frame. The strips do not depend on the number of workers.
-        If there are weights, those of the plane come before the constants. `cheapness` is the
-        number of pixels that cost as much time as one for which `parallel` has its threshold.
+        positions in rows start to stop into ``out``. The mask is `NO_MASK` if there is none.
+        `positions` is the number of rows of positions, by default that of the frame. The strips do
+        not depend on the number of workers. If there are weights, those of the plane come before
+        the constants. `cheapness` is the number of pixels that cost as much time as one for which
+        `parallel` has its threshold.
         """
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
         is_weighted = self._weights is not None
         if self.count == strips == 1 and not is_weighted:  # the fast way for one small pair
             only = np.zeros(width)
-            kernel(*self[0], 0, height, only, *constants)
+            x, y, mask = self[0]
+            kernel(x, y, NO_MASK if mask is None else mask, 0, height, only, *constants)
             return only.reshape(1, *self.shape, width)
         found = np.zeros((strips, self.count, width))
 
@@ -127,7 +132,9 @@ class Planes:
             start = strip * rows
             stop = min(start + rows, height)
             own = (self.weights(plane),) if is_weighted else ()
-            kernel(*self[plane], start, stop, found[strip, plane], *own, *constants)
+            x, y, mask = self[plane]
+            inside = NO_MASK if mask is None else mask
+            kernel(x, y, inside, start, stop, found[strip, plane], *own, *constants)
 
         parallel(task, self.count * strips, self.count * math.prod(self.frame) // cheapness)
         return found.reshape(strips, *self.shape, width)
@@ -137,18 +144,18 @@ class Planes:
     ) -> Array:
         """Return what `kernel` finds in runs of pixels, without their places in the frame.
 
-        ``kernel(x, y, mask, out, *constants)`` gets flat arrays, see `flat_rows`, and writes
-        `width` numbers into ``out``; shape (runs, *shape, width). The runs depend on the frame
-        only. `cheapness` is the number of pixels that cost as much time as one pixel of an
-        ordinary kernel: a run has that many times more pixels. If there are weights, those of the
-        run come before the constants.
+        ``kernel(x, y, mask, out, *constants)`` gets flat arrays, see `flat_rows`, `NO_BYTES` for no
+        mask, and writes `width` numbers into ``out``; shape (runs, *shape, width). The runs depend
+        on the frame only. `cheapness` is the number of pixels that cost as much time as one pixel
+        of an ordinary kernel: a run has that many times more pixels. If there are weights, those of
+        the run come before the constants.
         """
         height, length = self.frame
         rows = max(1, cheapness * RUN_PIXELS // length)
         is_weighted = self._weights is not None
         if self.count == 1 and height <= rows:  # the fast way for one small pair
             only = np.zeros(width)
-            inside = None if self._mask is None else flat_rows(self._mask)
+            inside = NO_BYTES if self._mask is None else flat_rows(self._mask)
             own = (flat_rows(self._weights),) if is_weighted else ()
             kernel(flat_rows(self._x), flat_rows(self._y), inside, only, *own, *constants)
             return only.reshape(1, *self.shape, width)
@@ -159,7 +166,7 @@ class Planes:
             plane, run = divmod(i, runs)
             start, stop = run * rows, (run + 1) * rows
             x, y, mask = self[plane]
-            inside = None if mask is None else flat_rows(mask[start:stop])
+            inside = NO_BYTES if mask is None else flat_rows(mask[start:stop])
             p, q = flat_rows(x[start:stop]), flat_rows(y[start:stop])
             own = (flat_rows(self.weights(plane)[start:stop]),) if is_weighted else ()
             kernel(p, q, inside, found[run, plane], *own, *constants)
@@ -245,3 +252,101 @@ def distinct_images(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int,
         for pair, image in enumerate(own.tolist()):
             firsts.setdefault((side, image), pair)
     return [(side, image, pair) for (side, image), pair in firsts.items()]
+
+
+BLOCK = 1 << 11
+"""Pixels of a block; two blocks of float64 take 32 KiB."""
+# An array without elements stands for no mask: None would be a type of its own, for which Numba
+# compiles a kernel again.
+NO_BYTES = np.empty(0, np.uint8)
+"""No mask of flat rows, see `imsim.kernels.common.planes.flat_rows`."""
+NO_MASK = np.empty((0, 0), np.bool_)
+"""No mask of a plane."""
+for _none in (NO_BYTES, NO_MASK):
+    _none.setflags(write=False)
+
+
+def floats(values: Array, room: Array) -> Array:
+    """Return floats as they are, and integers copied into `room`; for compiled code only.
+
+    A copy within the cache costs little. It lets one code add up integers and floats in the same
+    order.
+    """
+    raise NotImplementedError
+
+
+@overload(floats)
+def _floats(values: Any, room: Any) -> Any:
+    def same(values: Any, room: Any) -> Any:
+        return values
+
+    def converted(values: Any, room: Any) -> Any:
+        for i in range(values.size):
+            room[i] = values[i]
+        return room[: values.size]
+
+    return same if isinstance(values.dtype, types.Float) else converted
+
+
+@inline
+def load_block(x, y, mask, start, room):  # type: ignore[no-untyped-def]
+    """Return a block of both images as floats, that of the mask, and its number of pixels inside.
+
+    Two rows of `room` hold what is converted. The compiler gets it as a part of each caller.
+    """
+    p = floats(x[start : start + BLOCK], room[0])
+    q = floats(y[start : start + BLOCK], room[1])
+    inside = mask[start : start + BLOCK]
+    n = count(inside) if mask.size > 0 else p.size
+    return p, q, inside, n
+
+
+@part
+def count(inside):  # type: ignore[no-untyped-def]
+    """Count the pixels inside a mask of bytes."""
+    total = np.int64(0)
+    for start in range(0, inside.size, BLOCK):
+        block = inside[start : start + BLOCK]
+        n = np.uint16(0)  # the CPU adds many numbers of 16 bits at a time
+        for i in range(block.size):
+            n = np.uint16(n + np.uint16(block[i] & np.uint8(1)))
+        total += np.int64(n)
+    return total
+
+
+BYTE_BLOCK = 1 << 15
+"""Pixels of a block: squares and products of bytes add up to less than 2^31."""
+
+
+@part
+def sums_of_bytes(p, q, inside):  # type: ignore[no-untyped-def]
+    """Return the number of pixels of a block, and the sums of x, y, x^2, y^2 and x y.
+
+    The CPU multiplies and adds many bytes at a time, other than pixels in float64.
+    """
+    n, sums = np.int32(p.size), (np.int32(0), np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+    if inside.size == 0:
+        for i in range(p.size):
+            sums = _added(sums, np.int32(p[i]), np.int32(q[i]))
+    else:
+        n = np.int32(0)
+        for i in range(p.size):
+            use = inside[i] & np.uint8(1)
+            every_bit = np.uint8(0) - np.uint8(use)
+            a, b = np.int32(np.uint8(p[i] & every_bit)), np.int32(np.uint8(q[i] & every_bit))
+            n = np.int32(n + np.int32(use))
+            sums = _added(sums, a, b)
+    x, y, xx, yy, xy = sums
+    return np.int64(n), np.int64(x), np.int64(y), np.int64(xx), np.int64(yy), np.int64(xy)
+
+
+@inline
+def _added(sums, a, b):  # type: ignore[no-untyped-def]
+    x, y, xx, yy, xy = sums
+    return (
+        np.int32(x + a),
+        np.int32(y + b),
+        np.int32(xx + np.int32(a * a)),
+        np.int32(yy + np.int32(b * b)),
+        np.int32(xy + np.int32(a * b)),
+    )

@@ -120,10 +120,10 @@ class VolumePositions(Positions):
             is_crossed = place == CROSSED
             rings = ring_buffers(size, kernel.planes + is_crossed, tile, kernel.dtype)
             results = (out, found, scored, doubtful)
-            work = (masked if is_crossed else plain, rings, values is not None)
+            work = (masked if is_crossed else plain, rings, taps, values is not None)
             within = mask if is_crossed else None
             constants = kernel.strict_constants or kernel.constants
-            kernel.fast(x, y, within, *spans, *results, *work, *taps, *constants)
+            kernel.fast(x, y, within, spans, results, work, *constants)
         if out[2]:
             self._settle(x, y, mask, slab, out, found, doubtful)
         if values is not None:
@@ -213,12 +213,14 @@ class Piece(NamedTuple):
         doubtful = np.zeros((*shape[:2], -(-shape[2] // tile)), np.bool_)
         kernel.fast(
             *fixed(x, y, None if is_whole else mask),
-            *(number for length in shape for number in (0, length)),
-            *(np.zeros(3), values, np.empty((shape[0], 0, 0), np.bool_), doubtful),
-            workspaces(size, kernel.planes, tile, kernel.dtype)[not is_whole],
-            ring_buffers(size, kernel.planes + (not is_whole), tile, kernel.dtype),
-            True,
-            *taps_by_axis(kernel.window, kernel.dtype)[:2],
+            tuple(number for length in shape for number in (0, length)),
+            (np.zeros(3), values, np.empty((shape[0], 0, 0), np.bool_), doubtful),
+            (
+                workspaces(size, kernel.planes, tile, kernel.dtype)[not is_whole],
+                ring_buffers(size, kernel.planes + (not is_whole), tile, kernel.dtype),
+                taps_by_axis(kernel.window, kernel.dtype)[:2],
+                True,
+            ),
             *kernel.constants,
         )
         return values

@@ -1,6 +1,6 @@
 """Strips of windows whose pixels have weights: SSIM, UIQ and the windowed ZNCC.
 
-``weighted_strip(x, y, mask, weights, first, last, is_whole, keeps, *found, memory, *constants)``
+``weighted_strip(x, y, mask, weights, (first, last, is_whole, keeps), found, memory, *constants)``
 fills the `Found` of `imsim.kernels.common.window_strips`: with the values, 0 where none is scored,
 and the weights of all rows of positions if it ``keeps`` them, and else of those with a doubtful
 value; with the sums of the others by weight, and of their weights. ``is_whole`` says that no pixel
@@ -34,28 +34,11 @@ from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 
 @allocating
 def weighted_strip(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    weights,
-    first,
-    last,
-    is_whole,
-    keeps,
-    out,
-    values,
-    valid,
-    doubtful,
-    memory,
-    taps,
-    unrolled,
-    counted,
-    limits,
-    least,
-    constants,
-    rounding,
+    x, y, mask, weights, span, results, memory, taps, unrolled, rules, limits, constants, rounding
 ):
     """Quality, whose constants are those of `imsim.kernels.ssim`; without these, correlation."""
+    (first, last, is_whole, keeps), (out, values, valid, doubtful) = span, results
+    counted, least = rules
     rows, slots, both_sums, flat_sums, found, _, count_slots, counts = memory
     size, tile, plane = taps.size, found.size, both_sums.shape[1] - 1
     p, q, own, products = rows[0], rows[1], rows[2], rows[3]

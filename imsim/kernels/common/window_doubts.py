@@ -29,8 +29,7 @@ from imsim.kernels.common.window_moments import (
 )
 from imsim.kernels.common.window_rows import STRICT
 from imsim.kernels.common.window_sums import UNROLLED, clipped
-from imsim.portable import exact_sums
-from imsim.portable.units import CANCELLING
+from imsim.portable.units import CANCELLING, exact_product
 from imsim.portable.windows import Window, rests_of
 from imsim.typing import Array
 from imsim.validation import SMALLEST, Images
@@ -90,14 +89,14 @@ def limits(
 
 def weighed(
     pixels: PixelTypes, window: Window, dtype: Any, least: float, c1: float = 0.0, c2: float = 0.0
-) -> tuple[bool, Array | None, float]:
-    """Return what only a kernel for weights takes: whether it counts pixels, limits, and `least`.
+) -> tuple[tuple[bool, float], Array | None]:
+    """Return what only a kernel for weights takes: whether it counts pixels, `least`, and limits.
 
     It counts pixels, by taps of 1, where their number decides what is scored, or where a position
     has no pixel of its own.
     """
     is_counted = least > 0 or window.size % 2 == 0
-    return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
+    return (is_counted, least), limits(pixels, window, dtype, c1, c2, is_weighted=True)
 
 
 Box = tuple[slice, ...]
@@ -109,7 +108,7 @@ FEW = 24
 MANY = 8
 """Boxes of doubtful windows of a strip from which all constant windows are looked for at once."""
 
-_exact_product = inline(exact_sums.exact_product)
+_exact_product = inline(exact_product)
 
 
 @kernel

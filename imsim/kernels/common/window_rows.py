@@ -6,9 +6,21 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact_part, inline, kernel, part
-from imsim.kernels.common.pixel_blocks import count as number_inside
-from imsim.kernels.common.window_moments import TINY
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
+from imsim.kernels.common.planes import count as number_inside
+from imsim.kernels.common.window_moments import (
+    PIXEL_X,
+    PIXEL_Y,
+    PIXELS,
+    SUM_X,
+    SUM_XX,
+    SUM_XY,
+    SUM_Y,
+    SUM_YY,
+    TINY,
+    WEIGHT,
+    is_lost,
+)
 from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
@@ -254,3 +266,58 @@ def correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyp
             sound &= (variance_x > TINY) & (variance_y > TINY)
             r = r if sound else np.nan
         found[j] = r
+
+
+@exact  # a compiler that may reorder multiplies the denominators, which may leave float64
+def quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore[no-untyped-def]
+    """Compute the doubtful positions of some rows, from moments about their own pixels."""
+    for i in range(found.shape[0]):
+        sums = moments[i]
+        for j in range(found.shape[1]):
+            if not np.isnan(found[i, j]):
+                continue
+            if rounding is not None and (
+                is_lost(sums[SUM_X, j], sums[SUM_XX, j])
+                or is_lost(sums[SUM_Y, j], sums[SUM_YY, j])
+                or is_lost(sums[PIXEL_X, j], sums[PIXEL_X, j] ** 2)
+                or is_lost(sums[PIXEL_Y, j], sums[PIXEL_Y, j] ** 2)
+            ):
+                continue
+            weight, n = sums[WEIGHT, j], sums[PIXELS, j]
+            square = weight * weight
+            unbiased = (n - 1) / n if is_sample else 1.0
+            sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
+            powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
+            product, brightness, covariance, variances = terms(
+                sum_u + weight * (sums[PIXEL_X, j] + sums[PIXEL_Y, j]),
+                sum_d + weight * (sums[PIXEL_X, j] - sums[PIXEL_Y, j]),
+                weight * (powers + 2 * product) - sum_u * sum_u,
+                weight * (powers - 2 * product) - sum_d * sum_d,
+                c1 * square,
+                c2 * square * unbiased,
+            )
+            if rounding is not None:
+                centred = sum_u * sum_u + sum_d * sum_d
+                product, brightness, covariance, variances = without_zeros(
+                    product, brightness, covariance, variances, centred, square, rounding
+                )
+            if np.isfinite(brightness) and np.isfinite(variances):  # or the quality would be 0
+                found[i, j] = (product / brightness) * (covariance / variances)
+
+
+@exact
+def correlation_again(moments, found):  # type: ignore[no-untyped-def]
+    """Compute the doubtful positions of some rows, from moments about their own pixels."""
+    for i in range(found.shape[0]):
+        sums = moments[i]
+        for j in range(found.shape[1]):
+            if not np.isnan(found[i, j]):
+                continue
+            if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
+                continue
+            n, sum_x, sum_y = sums[WEIGHT, j], sums[SUM_X, j], sums[SUM_Y, j]
+            found[i, j] = correlation(
+                n * sums[SUM_XY, j] - sum_x * sum_y,
+                n * sums[SUM_XX, j] - sum_x * sum_x,
+                n * sums[SUM_YY, j] - sum_y * sum_y,
+            )

@@ -81,7 +81,7 @@ def taps_by_axis(window: Window, dtype: Any) -> tuple[Array, ...]:
 class Strips(NamedTuple):
     """A windowed kernel and its arguments.
 
-    ``fast(x, y, mask, first, last, keeps, *found, memory, *constants)`` gets the rows of pixels of
+    ``fast(x, y, mask, (first, last, keeps), found, memory, *constants)`` gets the rows of pixels of
     one strip, and fills `Found` from the column ``first`` of positions to ``last``. It writes all
     rows of values if ``keeps`` says so, and otherwise only those that hold a doubtful value.
     ``precise(moments, values, *precise_constants)`` replaces each NaN in rows of values by what it
@@ -228,12 +228,13 @@ class Positions:
         (x, y, mask), kernel = plane, self._strips
         plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
         constants = kernel.strict_constants if is_strict else kernel.constants
+        results = tuple(found)  # of no name, for which kernels are compiled
         for place, first, last in self._spans(mask, x, y):
             span = (first, last, keeps)
             if place == INSIDE:
-                kernel.fast(x, y, None, *span, *found, plain, *constants)
+                kernel.fast(x, y, None, span, results, plain, *constants)
             elif place == CROSSED:
-                kernel.fast(x, y, mask, *span, *found, masked, *constants)
+                kernel.fast(x, y, mask, span, results, masked, *constants)
             elif place == DOUBTFUL:
                 self._run_wider(plane, first, last, found)
             elif has_map:
@@ -250,7 +251,7 @@ class Positions:
             if place != OUTSIDE:
                 span = (first, last, place == INSIDE, keeps)
                 constants = kernel.weighted_constants
-                weighted_strip(x, y, mask, weights, *span, *found, memory, *constants)
+                weighted_strip(x, y, mask, weights, span, tuple(found), memory, *constants)
             elif keeps:
                 found.values[:, first:last] = 0
         if found.sums[2]:
@@ -386,18 +387,15 @@ class Piece(NamedTuple):
         doubtful = np.zeros((height, -(-width // tile)), np.bool_)
         # That no pixel is left out gives the same bits as no mask.
         inside = None if mask is None or (mask > 0).all() else mask > 0
-        span = 0, width
         if self.is_weighted:
             images = fixed(x, y, np.asarray(mask) > 0, mask)
-            found = Found(sums, values, np.zeros(values.shape), doubtful)
-            more = inside is None, True, *found, masked, *kernel.weighted_constants
-            weighted_strip(*images, *span, *more)
+            found = (sums, values, np.zeros(values.shape), doubtful)
+            more = (0, width, inside is None, True), found, masked
+            weighted_strip(*images, *more, *kernel.weighted_constants)
         else:
-            images = fixed(x, y, inside)
-            valid = np.empty((0, 0), np.bool_) if valid is None else valid
-            found = Found(sums, values, valid, doubtful)
+            found = (sums, values, np.empty((0, 0), np.bool_) if valid is None else valid, doubtful)
             memory = plain if inside is None else masked
-            kernel.fast(*images, *span, True, *found, memory, *kernel.constants)
+            kernel.fast(*fixed(x, y, inside), (0, width, True), found, memory, *kernel.constants)
         return values, sums
 
     def _inside(self) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.jit import exact, exact_part, inline, part
-from imsim.kernels.common.pixel_blocks import count as number_inside
+from imsim.kernels.common.planes import count as number_inside
 
 UNROLLED = (7, 8, 9, 11)
 """The usual sides of windows, whose taps are also passed as a tuple.

@@ -14,7 +14,7 @@ import numpy as np
 
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.jit import inline, kernel, part
-from imsim.kernels.common.pixel_blocks import count as number_inside
+from imsim.kernels.common.planes import count as number_inside
 from imsim.typing import Array
 
 TILE = 512

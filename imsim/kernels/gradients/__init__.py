@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.portable.arrays import where_valid
+from imsim.portable.arrays import unstacked, where_valid
 from imsim.portable.pair import Pair
-from imsim.portable.volumes import unstacked
 from imsim.typing import Array
 from imsim.validation import Images
 

@@ -17,8 +17,7 @@ import numpy as np
 from imsim.kernels.common.cell_rows import cell_similarity
 from imsim.kernels.common.coarse import add_to_pixels, fill_back
 from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
-from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.planes import NO_MASK, Planes
 from imsim.kernels.fsim import (
     DIAGONAL,
     SIDE,
@@ -34,10 +33,8 @@ from imsim.kernels.fsim import (
 )
 from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
-from imsim.portable.coarse import automatic_factor
-from imsim.portable.gradients import eroded
+from imsim.portable.coarse import LAMBDA, T1, T2, T3, T4, YIQ, automatic_factor, eroded
 from imsim.portable.pair import Pair, Scores
-from imsim.portable.similarity import LAMBDA, T1, T2, T3, T4, YIQ
 from imsim.typing import Array
 from imsim.workers import Run
 

@@ -16,12 +16,11 @@ import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, merge_cells
 from imsim.kernels.common.jit import allocating, exact_part, part
-from imsim.kernels.common.pixel_blocks import count
-from imsim.kernels.common.planes import Plane, Planes
+from imsim.kernels.common.planes import Plane, Planes, count
 from imsim.kernels.gmsd import GAIN, NO_SCORED, STRIP_ROWS, add_row, find_scored
 from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
+from imsim.portable.coarse import C
 from imsim.portable.pair import Pair
-from imsim.portable.similarity import C
 from imsim.typing import Array
 from imsim.workers import Run, share_out
 

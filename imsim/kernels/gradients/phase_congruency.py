@@ -10,7 +10,6 @@ import numpy as np
 import scipy.fft
 
 from imsim.kernels.common.jit import allocating, inline, kernel
-from imsim.kernels.common.median import middle_two
 from imsim.kernels.common.phase_congruency import (
     DISTANCES,
     LARGEST_SPREAD,
@@ -20,6 +19,7 @@ from imsim.kernels.common.phase_congruency import (
     apply_filters,
     in_place,
     measure,
+    middle_two,
     padded,
     width_of,
 )

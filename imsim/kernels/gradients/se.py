@@ -1,4 +1,14 @@
-"""Gradients of SE, RMSE, PSNR and SRE: multiples of the difference of the images."""
+"""Gradients of SE, RMSE, PSNR, SRE and IMED, multiples of the difference or of it blurred; of SAM.
+
+That of SAM is computed in float64. With the unit vectors u and v of x and y, the angle t between
+them has the gradient
+
+    dt/dx = -(v - cos(t) u) / (sin(t) |x|)
+
+of which v - cos(t) u = (v - u) + u |u - v|^2 / 2 and sin(t) = |u - v| |u + v| / 2 keep their digits
+for small angles too. The gradient is 0 where the vectors have one direction, or opposite ones,
+within rounding, and where one of them is 0.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +16,18 @@ import math
 
 import numpy as np
 
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.planes import NO_MASK
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements
-from imsim.kernels.gradients import Gradients, images_of, inverse, multiples
+from imsim.kernels.gradients import Gradients, images_of, inverse, multiples, per_image
+from imsim.kernels.imed import blurred_difference
+from imsim.kernels.imed import imed as score
 from imsim.kernels.se import pooled, sums_of
 from imsim.portable.arrays import where_valid
 from imsim.portable.pair import Pair
 from imsim.typing import Array
+from imsim.validation import LARGEST, SMALLEST
+from imsim.workers import divided, parallel
 
 BEL = 10 / math.log(10)
 """Derivative of 10 log10(s) with respect to log(s)."""
@@ -75,3 +91,126 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
 def is_scaled(unit: Array | None) -> bool:
     """Whether some image is so bright or so dark that a kernel measures it in another unit."""
     return unit is not None and bool((unit != 1).any())
+
+
+def imed(
+    pair: Pair,
+    upstream: Array,
+    wanted: tuple[bool, bool],
+    sigma: float,
+    normalize: str | None,
+    spacing: tuple[float, ...] | None,
+) -> Gradients | None:
+    """G d / sqrt(d' G d), divided by the square root of the number of values on request.
+
+    The gradient of identical images is 0. None, for the formula, where there is a spacing.
+    """
+    images = images_of(pair)
+    scores = score(images, pair.mask, sigma, None, spacing)
+    if scores is None:
+        return None
+    distance = scores.values[..., 0]
+    if not np.all((distance == 0) | ((distance > SMALLEST) & (distance < LARGEST))):
+        return None
+    if normalize == "rms":
+        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * images.x.shape[-3]))
+    blurred = blurred_difference(images, pair.mask, sigma)
+    return multiples(pair, blurred, upstream * inverse(distance), wanted)
+
+
+TINY = 16 * float(np.finfo(np.float64).eps)
+"""Length of u - v, or of u + v, that may be rounding, and then has an arbitrary direction."""
+ROWS = 64
+"""Most rows of a strip, the unit of work of a thread."""
+
+
+def sam(
+    pair: Pair, upstream: Array, wanted: tuple[bool, bool], mode: str, degrees: bool
+) -> Gradients | None:
+    """Gradient of the angle of the images, or of the mean angle of the pixels."""
+    if pair.x.dtype == np.float64 and any(abs(v).max() > LARGEST for v in (pair.x, pair.y)):
+        return None
+    weights = upstream * (180 / math.pi if degrees else 1.0)
+    found = (_of_images if mode == "image" else _of_pixels)(pair, weights)
+    return found[0] if wanted[0] else None, found[1] if wanted[1] else None
+
+
+def _of_images(pair: Pair, weights: Array) -> tuple[Array, Array]:
+    """Gradient of the angle between the images, each as one vector."""
+
+    def norm(v: Array) -> Array:
+        return np.sqrt((v * v).sum(axis=(-3, -2, -1), keepdims=True))
+
+    x, y = (where_valid(pair.mask, v.astype(np.float64, copy=False)) for v in (pair.x, pair.y))
+    norm_x, norm_y = norm(x), norm(y)
+    u, v = x * inverse(norm_x), y * inverse(norm_y)
+    apart = norm(u - v)
+    along = norm(u + v)
+    sine = apart * along / 2
+    is_smooth = (norm_x > 0) & (norm_y > 0) & (apart > TINY) & (along > TINY)
+    factor = where_valid(is_smooth, per_image(-weights) * inverse(sine))
+    half = apart * apart / 2
+    of_x = factor * inverse(norm_x) * ((v - u) + half * u)
+    of_y = factor * inverse(norm_y) * ((u - v) + half * v)
+    kind = pair.x.dtype
+    return of_x.astype(kind, copy=False), of_y.astype(kind, copy=False)
+
+
+def _of_pixels(pair: Pair, weights: Array) -> tuple[Array, Array]:
+    """Gradient of the mean angle between the channel vectors of the pixels."""
+    x, y, mask = pair.x, pair.y, pair.mask
+    batch = np.broadcast_shapes(weights.shape, x.shape[:-3], y.shape[:-3])
+    shape = (*batch, *x.shape[-3:])
+    x, y = (np.broadcast_to(v, shape).reshape(-1, *shape[-3:]) for v in (x, y))
+    valid = None
+    if mask is not None:
+        valid = np.broadcast_to(mask, (*batch, 1, *shape[-2:])).reshape(-1, *shape[-2:])
+    of_x, of_y = np.zeros(x.shape, x.dtype), np.zeros(y.shape, y.dtype)
+    strips = divided(shape[-2], ROWS)
+    counts = np.zeros((len(x), len(strips)))
+
+    def task(i: int) -> None:
+        image, k = divmod(i, len(strips))
+        part = (image, slice(None), strips[k])
+        inside = NO_MASK if valid is None else valid[image, strips[k]]
+        counts[image, k] = _angles(x[part], y[part], inside, of_x[part], of_y[part])
+
+    parallel(task, counts.size, x.size)
+    per_angle = np.broadcast_to(weights, batch).reshape(-1) * inverse(counts.sum(axis=1))
+    for found in (of_x, of_y):
+        np.multiply(found, per_image(per_angle), out=found, casting="same_kind")
+    return of_x.reshape(shape), of_y.reshape(shape)
+
+
+@kernel
+def _angles(x, y, mask, of_x, of_y):  # type: ignore[no-untyped-def]
+    """Write the gradient of the angle of each pixel; return the number of angles."""
+    count = 0
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            if mask.size != 0 and not mask[i, j]:
+                continue
+            square_x, square_y = 0.0, 0.0
+            for c in range(x.shape[0]):
+                p, q = np.float64(x[c, i, j]), np.float64(y[c, i, j])
+                square_x += p * p
+                square_y += q * q
+            if square_x == 0 and square_y == 0:
+                continue
+            count += 1
+            if square_x == 0 or square_y == 0:
+                continue
+            norm_x, norm_y = math.sqrt(square_x), math.sqrt(square_y)
+            minus, plus = 0.0, 0.0
+            for c in range(x.shape[0]):
+                u, v = np.float64(x[c, i, j]) / norm_x, np.float64(y[c, i, j]) / norm_y
+                minus += (u - v) * (u - v)
+                plus += (u + v) * (u + v)
+            if minus <= TINY**2 or plus <= TINY**2:
+                continue
+            sine, half = math.sqrt(minus * plus) / 2, minus / 2
+            for c in range(x.shape[0]):
+                u, v = np.float64(x[c, i, j]) / norm_x, np.float64(y[c, i, j]) / norm_y
+                of_x[c, i, j] = -((v - u) + half * u) / (sine * norm_x)
+                of_y[c, i, j] = -((u - v) + half * v) / (sine * norm_y)
+    return count

@@ -10,6 +10,9 @@ the filter of the forward pass again, applied to each field: taps are symmetric.
 
 Quality is written in u = x + y and d = x - y, see `imsim.kernels.ssim`: its derivatives are then
 products without a difference, exactly 0 for equal images and precise for nearly equal ones.
+
+The few windows whose fields have lost digits to the offset of their block, and those without a
+variance or a mean, are taken one by one, from moments about their own mean.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact_part, kernel, part
+from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.window_rows import EPSILON, correct_bias, load_sum_and_difference
 from imsim.kernels.common.window_sums import (
     filter_moments,
@@ -31,7 +34,90 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     rows_to_sum,
 )
+from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST
+
+(WEIGHT, PIXELS, PIXEL_X, PIXEL_Y, MEAN_X, MEAN_Y, XX, YY, XY, UU, DD) = range(11)
+"""The moments: weight and number of pixels inside the mask; a pixel of the window; means about it;
+variances of x and y, their covariance, and the variances of x + y and x - y."""
+MOMENTS = 11
+
+
+def moments_at(x: Array, y: Array, mask: Array, places: Array, taps: Array, order: Array) -> Array:
+    """Return the moments, (MOMENTS, positions), of the windows at some places, (positions, 2).
+
+    `order` lists the taps from the lightest to the heaviest. The images are float64.
+    """
+    found = np.zeros((MOMENTS, len(places)))
+    _moments(x, y, mask, places, taps, order, found)
+    return found
+
+
+@exact
+def _moments(x, y, mask, places, taps, order, found):  # type: ignore[no-untyped-def]
+    size = taps.size
+    for n in range(places.shape[0]):
+        top, left = places[n]
+        row, column = _heaviest(mask, top, left, order)
+        pixel_x, pixel_y = x[row, column], y[row, column]
+        weight, pixels, sum_x, sum_y = 0.0, 0.0, 0.0, 0.0
+        for i in range(size):
+            for j in range(size):
+                if mask[top + i, left + j]:
+                    w = taps[i] * taps[j]
+                    weight += w
+                    pixels += 1
+                    sum_x += w * (x[top + i, left + j] - pixel_x)
+                    sum_y += w * (y[top + i, left + j] - pixel_y)
+        mean_x, mean_y = sum_x / weight, sum_y / weight
+        for i in range(size):
+            for j in range(size):
+                if mask[top + i, left + j]:
+                    w = taps[i] * taps[j] / weight
+                    a = (x[top + i, left + j] - pixel_x) - mean_x
+                    b = (y[top + i, left + j] - pixel_y) - mean_y
+                    found[XX, n] += w * (a * a)
+                    found[YY, n] += w * (b * b)
+                    found[XY, n] += w * (a * b)
+                    found[UU, n] += w * ((a + b) * (a + b))
+                    found[DD, n] += w * ((a - b) * (a - b))
+        found[WEIGHT, n], found[PIXELS, n] = weight, pixels
+        found[PIXEL_X, n], found[PIXEL_Y, n] = pixel_x, pixel_y
+        found[MEAN_X, n], found[MEAN_Y, n] = mean_x, mean_y
+
+
+@exact_part
+def _heaviest(mask, top, left, order):  # type: ignore[no-untyped-def]
+    """Find the pixel that `imsim.portable.moments.local_moments` takes."""
+    for i in order[::-1]:
+        for j in order[::-1]:
+            if mask[top + i, left + j]:
+                return top + i, left + j
+    return top, left
+
+
+@exact  # without fused operations, equal images have a gradient of exactly 0
+def spread_from(x, y, mask, places, taps, moments, coefficients, factor, place, both, out_x, out_y):  # type: ignore[no-untyped-def]
+    """Add the gradient of the values at some places to a block, which lies at `place`.
+
+    With the coefficients a, b and c of each value, it is a + b (x - mean) + c (y - mean) times the
+    weight of a pixel, for each of the images.
+    """
+    top, left = place
+    for n in range(places.shape[0]):
+        a_x, a_y, b_x, b_y, c = coefficients[:, n]
+        share = factor / moments[WEIGHT, n]
+        row, column = places[n]
+        for i in range(max(row, top), min(row + taps.size, top + out_x.shape[0])):
+            for j in range(max(column, left), min(column + taps.size, left + out_x.shape[1])):
+                if mask[i, j]:
+                    w = share * (taps[i - row] * taps[j - column])
+                    p = (x[i, j] - moments[PIXEL_X, n]) - moments[MEAN_X, n]
+                    q = (y[i, j] - moments[PIXEL_Y, n]) - moments[MEAN_Y, n]
+                    out_x[i - top, j - left] += w * (a_x + (b_x * p + c * q))
+                    if both:
+                        out_y[i - top, j - left] += w * (a_y + (b_y * q + c * p))
+
 
 FIELDS = 4
 """Planes of fields, in the order A, B and C, and the A of d where that of u stands first."""
@@ -129,24 +215,7 @@ def _settle_row(fields, lead, count, marks):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_fields(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    place,
-    offsets,
-    both,
-    fields,
-    marks,
-    numbers,
-    memory,
-    taps,
-    unrolled,
-    ones,
-    is_sample,
-    least,
-    fewest,
-    constants,
-    limits,
+    x, y, mask, place, offsets, both, out, memory, taps, unrolled, ones, rules, constants, limits
 ):
     """Write the fields of all windows that reach into a block.
 
@@ -157,6 +226,7 @@ def find_fields(  # type: ignore[no-untyped-def]
     of doubtful ones. `constants` are those of quality, `limits` those of a correlation: one of them
     is None. `both` asks for the fields of both images.
     """
+    (fields, marks, numbers), (is_sample, least, fewest) = out, rules
     rows, slots, both_sums, flat_sums, _, scored, count_slots, counts = memory
     size, columns, real = taps.size, both_sums.shape[2], taps.dtype.type
     top, left, above, lead, first, width, _, _ = place
@@ -241,27 +311,14 @@ def _clear_outside(mask, row, first, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def spread_fields(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    mask,
-    place,
-    offsets,
-    both,
-    fields,
-    factor,
-    out_x,
-    out_y,
-    memory,
-    taps,
-    unrolled,
-    constants,
-    limits,
+    x, y, mask, place, offsets, both, fields, factor, out, memory, taps, unrolled, constants, limits
 ):
     """Write the gradient with respect to the pixels of a block, times `factor`, from the fields.
 
     See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
     """
     rows, slots, both_sums, flat_sums, _, _, _, _ = memory
+    out_x, out_y = out
     columns = both_sums.shape[2]
     top, left, _, _, first, _, column, width = place
     start = first + left

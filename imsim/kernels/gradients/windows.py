@@ -14,9 +14,9 @@ from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_tiles import local_offset, workspace
 from imsim.kernels.gradients import Gradients, images_of, plane_weights
-from imsim.kernels.gradients.window_fields import FIELDS, find_fields, spread_fields
-from imsim.kernels.gradients.window_positions import (
+from imsim.kernels.gradients.window_fields import (
     DD,
+    FIELDS,
     MEAN_X,
     MEAN_Y,
     PIXEL_X,
@@ -25,12 +25,15 @@ from imsim.kernels.gradients.window_positions import (
     UU,
     XX,
     YY,
+    find_fields,
     moments_at,
+    spread_fields,
     spread_from,
 )
 from imsim.kernels.ssim import suits_float32
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.pair import Pair
+from imsim.portable.structural_similarity import Options
 from imsim.portable.windows import Window, by_weight, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import SMALLEST
@@ -81,9 +84,7 @@ class Windowed(NamedTuple):
         return (
             *taps_of(self.window, dtype),
             np.ones(self.window.size if counts else 0, dtype),
-            self.is_sample,
-            dtype(self.least),
-            dtype(self.fewest or 2),
+            (self.is_sample, dtype(self.least), dtype(self.fewest or 2)),
             constants,
             limits,
         )
@@ -232,12 +233,12 @@ class _Blocks:
                 return 0
         found = None
         if self._windowed.dtype == np.float32:
-            found = self._run(x, y, mask, block, weight, out, np.float32)
+            found = self._run((x, y, mask), block, weight, out, np.float32)
         if found is None:
             x, y = (_cut(v, columns, np.float64) for v in (x, y))
             mask = None if mask is None else _cut(mask, columns, np.bool_)
             wide = [np.empty_like(v[:, block.columns], np.float64) for v in out]
-            found = self._run(x, y, mask, block, weight, wide, np.float64)
+            found = self._run((x, y, mask), block, weight, wide, np.float64)
             if found is None:
                 return None
             for v, values in zip(out, wide, strict=True):
@@ -245,20 +246,14 @@ class _Blocks:
         return block.positions if mask is None else found
 
     def _run(
-        self,
-        x: Array,
-        y: Array,
-        mask: Array | None,
-        block: Block,
-        weight: float,
-        out: list[Array],
-        dtype: Any,
+        self, plane: tuple[Any, ...], block: Block, weight: float, out: list[Array], dtype: Any
     ) -> int | None:
         """Run the kernel on whole rows in float32, or on arrays that are cut out in float64.
 
         Return the number of scored positions; None if the arithmetic is not precise enough.
         """
-        windowed, size, is_wide = self._windowed, self._windowed.window.size, dtype == np.float64
+        (x, y, mask), windowed, is_wide = plane, self._windowed, dtype == np.float64
+        size = windowed.window.size
         planes = 4 if windowed.constants else 5
         plain, masked, fields, marks = _memory(size, planes, *self._room, dtype)
         scale = windowed.constants[0] if windowed.constants else 1.0
@@ -268,28 +263,22 @@ class _Blocks:
         first, last = place[4], place[4] + place[5]
         digits = 16 if is_wide else 24
         offsets = tuple(dtype(local_offset(v, mask, first, last, digits)) for v in (x, y))
-        images = (x, y, mask, place, offsets, both, fields)
-        find_fields(*images, marks, numbers, memory, *arguments)
+        images = (x, y, mask, place, offsets, both)
+        find_fields(*images, (fields, marks, numbers), memory, *arguments)
         scored, doubtful = numbers.tolist()
         if doubtful and not is_wide:
             return None
         factor, ends = dtype(scale * weight), arguments[-2:]
-        spread_fields(*images, factor, out[0], out[-1], memory, *arguments[:2], *ends)
-        if doubtful and not (self._add(x, y, mask, block, weight, marks, out)):
+        spread_fields(*images, fields, factor, (out[0], out[-1]), memory, *arguments[:2], *ends)
+        if doubtful and not self._add(plane, block, weight, marks, out):
             return None
         return int(scored)
 
     def _add(
-        self,
-        x: Array,
-        y: Array,
-        mask: Array | None,
-        block: Block,
-        weight: float,
-        marks: Array,
-        out: list[Array],
+        self, plane: tuple[Any, ...], block: Block, weight: float, marks: Array, out: list[Array]
     ) -> bool:
         """Add the gradients of the doubtful positions; return whether they are finite."""
+        x, y, mask = plane
         places = np.argwhere(marks)
         places[:, 1] -= block.lead[1]
         taps = np.array(self._windowed.window.taps)
@@ -312,19 +301,10 @@ def _cut(rows: Array, columns: slice, dtype: Any) -> Array:
 
 
 def ssim(
-    pair: Pair,
-    upstream: Array,
-    wanted: tuple[bool, bool],
-    *,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    downsample: bool,
-    min_coverage: float,
-    border: str,
+    pair: Pair, upstream: Array, wanted: tuple[bool, bool], **options: Any
 ) -> Gradients | None:
     """Gradient of mean structural similarity; None, for the formula, on a coarser grid."""
+    window, K1, K2, is_sample, downsample, min_coverage, border = Options(**options)
     is_coarse = downsample and automatic_factor(*pair.x.shape[-2:]) > 1
     if is_coarse or border != "valid" or not window.is_square:
         return None
@@ -339,9 +319,9 @@ def ssim(
         dtype,
         least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
         window.size**2 if min_coverage == 1 else 0,
-        sample_covariance,
+        is_sample,
         (scale, c1, c2),
-        lambda moments: quality_coefficients(moments, sample_covariance, c1, c2, rounding),
+        lambda moments: quality_coefficients(moments, is_sample, c1, c2, rounding),
     )
     return windowed_gradient(pair, upstream, wanted, windowed)
 

@@ -6,12 +6,11 @@ import numpy as np
 
 from imsim.kernels.common.jit import exact
 from imsim.kernels.common.pair_moments import moments_of_planes
-from imsim.kernels.common.pixel_blocks import NO_BYTES
-from imsim.kernels.common.planes import Planes, flat_rows
+from imsim.kernels.common.planes import NO_BYTES, Planes, flat_rows
 from imsim.kernels.common.rescaling import find_lost_sums
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.gradients import Gradients, images_of, plane_weights
-from imsim.kernels.gradients.window_positions import MEAN_X, MEAN_Y, XX, XY, YY
+from imsim.kernels.gradients.window_fields import MEAN_X, MEAN_Y, XX, XY, YY
 from imsim.kernels.gradients.windows import Windowed, windowed_gradient
 from imsim.portable.pair import Pair
 from imsim.portable.windows import least_weight, uniform

@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import allocating, kernel, part
-from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import sum_parts, unwritable
+from imsim.kernels.common.planes import NO_MASK, sum_parts, unwritable
 from imsim.kernels.gmsd import N_SUMS, NO_SCORED, STRIP_ROWS, near_strip, prepare
 from imsim.kernels.regions import Places
 from imsim.portable.pair import Scores

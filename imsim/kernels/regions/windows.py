@@ -15,10 +15,10 @@ from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_strips import Strips
 from imsim.kernels.common.window_tiles import TILE, workspaces
 from imsim.kernels.regions import Places, pooled
-from imsim.kernels.ssim import quality_strip, ssim_strips
-from imsim.kernels.uiq import uiq_strips
+from imsim.kernels.ssim import quality_strip, ssim_strips, uiq_strips
 from imsim.portable.pair import Scores
-from imsim.portable.windows import Window, uniform
+from imsim.portable.structural_similarity import Options
+from imsim.portable.windows import uniform
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -107,23 +107,14 @@ COLUMNS = TILE // 4
 """Columns of a tile in float64: shelves are low, and each row of a tile has a price of its own."""
 
 
-def ssim(
-    images: Images,
-    places: Places,
-    window: Window,
-    K1: float,
-    K2: float,
-    sample_covariance: bool,
-    downsample: bool,
-    min_coverage: float,
-    border: str,
-) -> Scores | None:
+def ssim(images: Images, places: Places, **options: Any) -> Scores | None:
     """Mean structural similarity, in float64; None where another kernel must."""
-    if K1 == 0 or K2 == 0 or downsample or border != "valid" or not window.is_square:
+    given = Options(**options)
+    is_plain = given.border == "valid" and not given.downsample and given.window.is_square
+    if given.K1 == 0 or given.K2 == 0 or not is_plain:
         return None
     images = images._replace(dtype=np.float64)
-    options = (window, K1, K2, sample_covariance, min_coverage, min_coverage == 1)
-    return _scores(images, places, ssim_strips(images, *options))
+    return _scores(images, places, ssim_strips(images, given, given.min_coverage == 1))
 
 
 def uiq(images: Images, places: Places, block_size: int) -> Scores:
@@ -178,7 +169,7 @@ def _qualities(x, y, codes, wanted, boxes, sums, pixel, memory, constants):  # t
         doubtful, out = np.empty((positions[0], tiles), np.bool_), np.zeros(3)
         images, span = (read_only(p), read_only(q), read_only(inside)), (zero, positions[1], keeps)
         found = (out, values, valid, doubtful)
-        quality_strip(*images, *span, *found, memory, *constants)
+        quality_strip(*images, span, found, memory, *constants)
         column = zero
         for k in range(begin, end):
             _add_up(values, valid, column, boxes[k], x.shape, size, sums[k])
