@@ -2,7 +2,7 @@
 
 The windows of a tile share an offset. Where pixels of a window are far from it, their sums lose
 digits. A kernel marks such results as doubtful, and they are computed again from the moments here,
-which are those of `imsim.portable.windows.Moments`.
+which are those of `imsim.portable.moments.Moments`.
 """
 
 from __future__ import annotations
