@@ -57,7 +57,7 @@ def coarse(monkeypatch):
 @pytest.fixture(scope="module")
 def detector() -> AnomalyDetector:
     return AnomalyDetector(
-        preprocess=None, metric="se", data_range=1.0, false_alarm_rate=0.2, pose=None
+        preprocess=None, metric="se", data_range=1.0, false_alarm_rate=0.2, pose=None, fence=None
     ).fit(images(40))
 
 
