@@ -16,7 +16,7 @@ from imsim.kernels.common.cell_rows import (
     near_row,
     weighted_moments,
 )
-from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
+from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.planes import NO_MASK, Planes, count
 from imsim.kernels.common.rescaling import LEAST_SPREAD, check_usual, refuse_unchecked
 from imsim.kernels.common.window_doubts import added
@@ -172,15 +172,29 @@ def _far_strip(
     return values, scored
 
 
-@allocating
-def near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type: ignore[no-untyped-def]
+def near_strip(
+    x: Array,
+    y: Array,
+    mask: Array,
+    start: int,
+    stop: int,
+    out: Array,
+    constant: np.floating,
+    values: Array,
+    scored: Array,
+) -> None:
     """Similarity in rows of cells, from sums of four pixels; three rows of these lie in the cache.
 
     Write the values and where they are scored, or their moments if `values` is of size 0.
     """
+    memory = cell_memory((x.shape[1] + 1) // 2, type(constant))
+    _near_strip(x, y, mask, start, stop, out, constant, values, scored, memory)
+
+
+@kernel
+def _near_strip(x, y, mask, start, stop, out, constant, values, scored, memory):  # type: ignore[no-untyped-def]
     columns = (x.shape[1] + 1) // 2
-    room, found, line, bits = cell_memory(columns, constant)
-    marks = np.empty((5, 2 * columns + 2), np.uint8)
+    room, found, line, bits, marks = memory
     use = marks[4, :columns]
     for r in range(start - 1, stop + 1):
         fill_rows(x, y, mask, r, line, bits, room, out)

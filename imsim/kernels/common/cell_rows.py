@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.kernels.common.jit import allocating, allocating_part, exact, exact_part, inline, part
+from imsim.caches import kept_by_thread
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.rescaling import is_unusual
+from imsim.kernels.common.window_tiles import aligned
 from imsim.portable.coarse import similarity
+from imsim.typing import Array
 
 POSITIVE = np.iinfo(np.int32).max
 """Bits of a float32 without its sign."""
@@ -18,22 +22,34 @@ PADDING = 24
 cell_similarity = inline(similarity)
 
 
-@allocating_part
-def cell_memory(columns, constant):  # type: ignore[no-untyped-def]
-    """Return memory in the dtype of a constant.
+class CellMemory(NamedTuple):
+    """Memory for rows of cells; what it holds is of no use to others."""
 
-    Three rows of cells of each image, a row of similarities, a row of pixels, and the bits of this.
-    """
-    real = type(constant)
-    room, found = np.empty((6, columns + 2 + PADDING), real), np.empty(columns, real)
-    line = np.empty(2 * columns + 1, real)
-    line[2 * columns - 1], line[2 * columns] = 0, 0
-    return room, found, line, line.view(np.int32)
+    room: Array
+    """Three rows of cells of each image."""
+    found: Array
+    """A row of similarities."""
+    line: Array
+    """A row of pixels, and two zeros."""
+    bits: Array
+    """The bits of this row."""
+    marks: Array
+    """Rows of cells inside the mask: three, one of half cells, and one of what is scored."""
+
+
+@kept_by_thread
+def cell_memory(columns: int, dtype: Any) -> tuple[Array, ...]:
+    """Return the arrays of `CellMemory`, of no name, for which kernels are compiled."""
+    room = aligned(6, columns + 2 + PADDING, dtype)
+    found, line = (aligned(1, length, dtype)[0] for length in (columns, 2 * columns + 1))
+    marks = np.empty((5, 2 * columns + 2), np.uint8)
+    return tuple(CellMemory(room, found, line, line.view(np.int32), marks))
 
 
 @part
 def fill_rows(x, y, mask, r, line, bits, room, out):  # type: ignore[no-untyped-def]
     """Sum the cells of a row of both images, and find the largest size of half cells so far."""
+    line[line.size - 2], line[line.size - 1] = 0, 0  # another image may have been wider
     size_x = _fill_row(x, mask, r, line, bits, room, r % 3)
     size_y = _fill_row(y, mask, r, line, bits, room, 3 + r % 3)
     size = size_x if size_x > size_y or np.isnan(size_x) else size_y
@@ -131,12 +147,34 @@ of cells; the sum of the squared weights; the number of cells with a weight; the
 pixels with an unusual weight; and the sum of the weights of all pixels."""
 
 
-@allocating
-def weighted_moments(x, y, mask, start, stop, out, weights, constant):  # type: ignore[no-untyped-def]
+def weighted_moments(
+    x: Array,
+    y: Array,
+    mask: Array,
+    start: int,
+    stop: int,
+    out: Array,
+    weights: Array,
+    constant: np.floating,
+) -> None:
     """Moments of the similarity in rows of cells, by weights of reliability."""
     columns = (x.shape[1] + 1) // 2
-    room, found, line, bits = cell_memory(columns, constant)
-    own, lowest, around = np.empty((4, columns + 2)), np.empty(2 * columns), np.empty(columns)
+    memory = cell_memory(columns, type(constant)), _memory_of_weights(columns)
+    _weighted_moments(x, y, mask, start, stop, out, weights, constant, *memory)
+
+
+@kept_by_thread
+def _memory_of_weights(columns: int) -> tuple[Array, ...]:
+    """Return memory for four rows of cells, a row of pixels, and one of cells."""
+    return np.empty((4, columns + 2)), np.empty(2 * columns), np.empty(columns)
+
+
+@kernel
+def _weighted_moments(  # type: ignore[no-untyped-def]
+    x, y, mask, start, stop, out, weights, constant, memory, memory_of_weights
+):
+    room, found, line, bits, _ = memory
+    own, lowest, around = memory_of_weights
     for r in range(start - 1, stop + 1):
         fill_rows(x, y, mask, r, line, bits, room, out)
         _least_of_cells(weights, r, lowest, own[r % 3])

@@ -48,16 +48,16 @@ def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...
     planes * columns); a row of results; which of these are scored; a ring buffer of counted pixels;
     and two rows for their sums and what follows from them.
     """
-    sums = _aligned(2 * planes, tile, dtype)
+    sums = aligned(2 * planes, tile, dtype)
     return (
-        _aligned(4, tile + size - 1, dtype),
-        _aligned(size + 1, planes * tile, dtype),
+        aligned(4, tile + size - 1, dtype),
+        aligned(size + 1, planes * tile, dtype),
         sums.reshape(2, planes, tile),
         sums.reshape(2, -1),
-        _aligned(1, tile, dtype)[0],
+        aligned(1, tile, dtype)[0],
         np.empty(tile, np.uint8),
-        _aligned(size + 1, tile, dtype),
-        _aligned(2, tile, dtype),
+        aligned(size + 1, tile, dtype),
+        aligned(2, tile, dtype),
     )
 
 
@@ -69,7 +69,7 @@ def columns_of(dtype: Any, width: int) -> int:
     return -(-width // (tiles * vectors)) * vectors
 
 
-def _aligned(rows: int, length: int, dtype: Any) -> Array:
+def aligned(rows: int, length: int, dtype: Any) -> Array:
     """Return zeros; rows of whole cache lines are aligned with these."""
     line = 64 // np.dtype(dtype).itemsize
     buffer = np.zeros(rows * length + line, dtype)
