@@ -134,7 +134,7 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
         raise KeyboardInterrupt
 
     tiles = "imsim.kernels.common.window_tiles"
-    for part in (f"{tiles}._aligned", f"{tiles}.workspace", "imsim.caches.array_bytes"):
+    for part in (f"{tiles}.aligned", f"{tiles}.workspace", "imsim.caches.array_bytes"):
         with monkeypatch.context() as patch:
             patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):
