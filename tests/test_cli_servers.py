@@ -53,7 +53,7 @@ class TestServers:
         a = save("a.png", GREY)
         assert "there is no folder" in refusal(capsys, a, a, "--junit", "no/j.xml")
         assert "--junit a.png: is a file to be read" in refusal(capsys, a, a, "--junit", "a.png")
-        assert "--junit -: is written to a file" in refusal(capsys, a, a, "--junit", "-")
+        assert "--junit -: this does not go to" in refusal(capsys, a, a, "--junit", "-")
         words = refusal(capsys, a, a, "-o", "o.json", "--junit", "./o.json")
         assert "is the file of --output" in words
         Path("j.xml").mkdir()

@@ -102,9 +102,10 @@ class Stored(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def with_parameters(cls, parameters: dict[str, Any]) -> Self:
         """Make an object that is not fitted; refuse parameters of another version of `imsim`."""
-        for name in sorted(parameters.keys() - cls._get_param_names()):
+        for name in sorted(parameters.keys() ^ cls._get_param_names()):
+            has, does = ("a", "does not know") if name in parameters else ("no", "needs")
             raise imsim.OptionError(
-                f"its {cls.__name__} has a parameter {name!r}, which this imsim does not know: "
+                f"its {cls.__name__} has {has} parameter {name!r}, which this imsim {does}: "
                 f"{ANOTHER_VERSION}"
             )
         own = {n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()}

@@ -240,7 +240,7 @@ def check_output(
         return
     if not file:
         raise OptionError(f"{option} '': is empty; name a file")
-    _check_place(file)
+    _check_place(file, f"{option} ")
     if os.path.isdir(file):
         raise OptionError(f"{option} {file}: is a folder; name a file")
     for path in inputs:
@@ -341,11 +341,13 @@ def _lies_in(path: str, folder: str) -> bool:
     return False
 
 
-def _check_place(path: str) -> None:
+def _check_place(path: str, option: str = "") -> None:
     if not path:
         raise OptionError("'': is empty; name a folder")
     if is_standard_output(path):
-        raise OptionError(f"{path}: this does not go to standard output; name a file or a folder")
+        raise OptionError(
+            f"{option}{path}: this does not go to standard output; name a file or a folder"
+        )
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
         raise OptionError(f"{path}: there is no folder {parent}; make it first")

@@ -80,10 +80,14 @@ def test_same_content_same_bytes(path: Path) -> None:
 def test_a_parameter_of_another_version_is_named(path: Path, model: Any) -> None:
     images = simulate.potatoes(6, size=64, seed=1).images
     parameters, arrays = model.fit(images).get_state()
-    parameters["parameters"]["gone"] = 1
-    storage.write(path, type(model).__name__, parameters, arrays)
-    with pytest.raises(imsim.OptionError, match=r"a parameter 'gone', which .* train it again"):
-        type(model).load(path)
+    own = parameters.pop("parameters")
+    name, *_ = own
+    without = {key: value for key, value in own.items() if key != name}
+    for changed, problem in ((own | {"gone": 1}, "a .*'gone'"), (without, f"no .*'{name}'")):
+        state = {"parameters": changed, **parameters}
+        storage.write(path, type(model).__name__, state, arrays)
+        with pytest.raises(imsim.OptionError, match=rf"has {problem}, which .* train it again"):
+            type(model).load(path)
 
 
 def test_old_file_stays_if_writing_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,8 +247,9 @@ def test_another_version_or_class_is_refused(path: Path) -> None:
 
 
 def test_missing_contents_are_refused(path: Path) -> None:
-    for parameters, message in (({}, "it has no shape"), ({"unknown": 1}, "a parameter 'unknown'")):
-        state = {"parameters": parameters}
+    own = PCAAutoencoder().get_params()
+    for more, message in (({}, "it has no shape"), ({"unknown": 1}, "a parameter 'unknown'")):
+        state = {"parameters": own | more}
         storage.write(path, "PCAAutoencoder", state, {"mean": np.zeros(4)})
         with pytest.raises(imsim.OptionError, match=rf"model\.bin cannot.*{message}"):
             PCAAutoencoder.load(path)
