@@ -103,7 +103,7 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
 def quality_slab(  # type: ignore[no-untyped-def]
     x, y, mask, spans, results, work, taps, unrolled, ones, limits, is_sample, constants, rounding
 ):
-    """Quality at the positions of some columns of a slab; see `imsim.kernels.ssim`."""
+    """Quality at the positions of some columns of a slab; see `quality_strip` of `kernels.ssim`."""
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer

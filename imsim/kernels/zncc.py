@@ -250,7 +250,7 @@ def _volume_positions(
 
 @kernel
 def _correlation_slab(x, y, mask, spans, results, work, taps, unrolled, limits, least):  # type: ignore[no-untyped-def]
-    """Correlation at the positions of some columns of a slab; see `imsim.kernels.zncc`."""
+    """Correlation at the positions of some columns of a slab; see `_correlation_strip`."""
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer

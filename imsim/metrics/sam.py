@@ -129,7 +129,7 @@ def sam_map(
     Parameters
     ----------
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
-        As for `sam`; `channel_axis` is required.
+        As for `sam`; `channel_axis` is required: channels are the components of the vectors.
     out : array-like, optional
         Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     degrees : bool

@@ -174,7 +174,10 @@ LOST = 2.0**-17
 
 
 def similarity(p: Array, q: Array, c: Array | float) -> Array:
-    """(2 p q + c) / (p^2 + q^2 + c): 1 where p = q, and less the more p and q differ."""
+    """(2 p q + c) / (p^2 + q^2 + c): 1 where p = q, and less the more p and q differ.
+
+    It takes arrays, and scalars of kernels.
+    """
     pq = p * q  # added twice: in Numba, 2 times a float32 would be a float64
     return (pq + pq + c) / (p * p + q * q + c)
 
@@ -209,7 +212,10 @@ SCHARR = (3 / 16, 10 / 16, 3 / 16)
 
 
 def gradient_magnitude(image: Array, smoothing: tuple[float, ...]) -> Array:
-    """sqrt(gx^2 + gy^2); each component is a difference across, smoothed along the edge."""
+    """sqrt(gx^2 + gy^2); each component is a difference across, smoothed along the edge.
+
+    There are zeros beyond the frame.
+    """
     framed = pad(pad(image, 1, 1, -2), 1, 1, -1)
     height, width = image.shape[-2:]
     across = shifted(framed, 2, width, -1) - shifted(framed, 0, width, -1)

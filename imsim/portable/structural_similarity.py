@@ -101,7 +101,7 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
     in_few_operations = is_convolved(x) and always_ordinary(pair.x, x) and K1 != 0 and K2 != 0
 
     def constants(unit: Any) -> list[Any]:
-        # Without a constant, the least unit makes nothing of it: the quotient may be infinite.
+        # In the least unit, the data range may be infinite, and 0 times it no number.
         found = [(K * (pair.data_range / unit)) ** 2 if K else 0.0 for K in (K1, K2)]
         if in_one_pass and not isinstance(unit, float):  # where they may underflow
             least = float(xp.finfo(x.dtype).smallest_normal)

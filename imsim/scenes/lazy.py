@@ -358,7 +358,7 @@ def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
     return found
 
 
-def mapped(job: Job, scene: Scene, mapped: Mapped) -> Any:
+def mapped(job: Job, scene: Scene, of_blocks: Mapped) -> Any:
     """Return a lazy map, whose chunks are those of the reference."""
     grid, ends, token = _prepared([job], scene, is_map=True)
     n = len(grid.batch)
@@ -370,7 +370,7 @@ def mapped(job: Job, scene: Scene, mapped: Mapped) -> Any:
         graph, merged = _merged(grid, ends, token)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
-            graph[cells[place]] = (functools.partial(ends.cells, mapped), key)
+            graph[cells[place]] = (functools.partial(ends.cells, of_blocks), key)
     images = places(grid.chunks[n:])
     for place, group in places(grid.chunks[:n]).items():
         for at, own in images.items():
@@ -378,7 +378,7 @@ def mapped(job: Job, scene: Scene, mapped: Mapped) -> Any:
                 graph[(name, *place, *at)] = (functools.partial(_spread, own), cells[place])
                 continue
             block, keys = grid.task(group, own)
-            graph[(name, *place, *at)] = (functools.partial(_map_of, block, mapped), *keys)
+            graph[(name, *place, *at)] = (functools.partial(_map_of, block, of_blocks), *keys)
     return _array(name, graph, grid, grid.chunks, job.images.dtype)
 
 

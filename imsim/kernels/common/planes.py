@@ -256,10 +256,11 @@ def distinct_images(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int,
 
 BLOCK = 1 << 11
 """Pixels of a block; two blocks of float64 take 32 KiB."""
+
 # An array without elements stands for no mask: None would be a type of its own, for which Numba
 # compiles a kernel again.
 NO_BYTES = np.empty(0, np.uint8)
-"""No mask of flat rows, see `imsim.kernels.common.planes.flat_rows`."""
+"""No mask of flat rows, see `flat_rows`."""
 NO_MASK = np.empty((0, 0), np.bool_)
 """No mask of a plane."""
 for _none in (NO_BYTES, NO_MASK):
@@ -315,7 +316,7 @@ def count(inside):  # type: ignore[no-untyped-def]
 
 
 BYTE_BLOCK = 1 << 15
-"""Pixels of a block: squares and products of bytes add up to less than 2^31."""
+"""Pixels of a block of bytes, whose squares and products add up to less than 2^31."""
 
 
 @part

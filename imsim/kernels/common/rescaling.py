@@ -10,7 +10,7 @@ import numpy as np
 
 from imsim.kernels import DoubtfulWeights
 from imsim.kernels.common.jit import inline, kernel, part
-from imsim.kernels.common.planes import BLOCK
+from imsim.kernels.common.planes import BLOCK, NO_MASK
 from imsim.portable.arrays import broadcast
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, element
@@ -93,7 +93,6 @@ def scaling_unit(image: Array) -> float:
     return math.ldexp(1.0, min(math.frexp(largest)[1] - 1, 1022)) if largest > 0 else 1.0
 
 
-NO_MASK = np.empty((0, 0), np.uint8)
 LEAST, MOST = 2.0**-64, 2.0**40
 """Least of the usual weights that are positive, and largest sum of these. Then all of them count,
 see `imsim.checking.LEAST`, and none needs a unit."""
@@ -128,7 +127,7 @@ def survey(weights: Array, mask: Array | None) -> Survey | None:
     pixels = height * width
     kind = np.uint64 if weights.dtype == np.float64 else np.uint32
     bits = np.ascontiguousarray(weights).view(kind).reshape(-1, pixels)
-    inside, kept = NO_MASK, weights
+    inside, kept = NO_MASK.view(np.uint8), weights
     if mask is not None:
         inside, kept = np.ascontiguousarray(mask).view(np.uint8), np.empty_like(weights, order="C")
         inside = inside.reshape(-1, pixels)
