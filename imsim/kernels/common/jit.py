@@ -100,7 +100,7 @@ each, Numba finds anew where variables are used."""
 
 
 class _Compiler(CompilerBase):  # type: ignore[misc]
-    """Numba's compiler, with this pass before other functions are taken over, and after it."""
+    """Numba's compiler, with `_LeaveOut` before other functions are taken over, and after that."""
 
     def define_pipelines(self) -> list[Any]:
         """List the passes."""
