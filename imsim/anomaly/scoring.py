@@ -1,4 +1,4 @@
-"""From a metric to an anomaly score of each image, and from scores to a threshold."""
+"""From a metric to an anomaly score of each image, and from several scores to one that counts."""
 
 from __future__ import annotations
 
