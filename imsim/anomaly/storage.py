@@ -72,7 +72,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
     """Fitted parts, which may be parameters too: name and classes, of which a text needs JAX."""
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, texts, parts, and arrays."""
+        """Return what ``from_state`` needs: parameters, texts, parts, and arrays."""
         self._check_fitted()
         arrays = {name: np.asarray(getattr(self, f"{name}_")) for name, *_ in self._LEARNED}
         told: dict[str, Any] = {name: getattr(self, f"{name}_") for name in self._TOLD}
