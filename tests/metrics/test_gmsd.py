@@ -43,6 +43,16 @@ def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
         check_agreement(imsim.gmsd_map, images, 0, close, mask=mask, **RANGE)
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_memory_of_a_wider_image_leaves_nothing(rng: Any, weights: bool) -> None:
+    """Images 64 and 63 pixels wide have as many cells in a row, and share their memory."""
+    x, y = pair(rng, (40, 64), np.float64)
+    options: dict[str, Any] = {"weights": rng.random((40, 64))} if weights else {}
+    imsim.gmsd(x, y, **options, **RANGE)
+    options = {key: value[:, :63] for key, value in options.items()}
+    check_agreement(imsim.gmsd, (x[:, :63], y[:, :63]), 0, 1e-13, **options, **RANGE)
+
+
 def test_channels(rng: Any) -> None:
     images = pair(rng, (2, 30, 31, 3), np.float64)
     for mask in masks(rng, (30, 31)):

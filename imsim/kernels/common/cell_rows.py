@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +22,16 @@ PADDING = 24
 cell_similarity = inline(similarity)
 
 
-class CellMemory(NamedTuple):
-    """Memory for rows of cells; what it holds is of no use to others."""
-
-    room: Array
-    """Three rows of cells of each image."""
-    found: Array
-    """A row of similarities."""
-    line: Array
-    """A row of pixels, and two zeros."""
-    bits: Array
-    """The bits of this row."""
-    marks: Array
-    """Rows of cells inside the mask: three, one of half cells, and one of what is scored."""
-
-
 @kept_by_thread
 def cell_memory(columns: int, dtype: Any) -> tuple[Array, ...]:
-    """Return the arrays of `CellMemory`, of no name, for which kernels are compiled."""
+    """Return memory for rows of cells.
+
+    Three rows of cells of each image; a row of similarities; a row of pixels and its bits; and
+    rows of what is inside a mask: three of cells, one of half cells, one of what is scored.
+    """
     room = aligned(6, columns + 2 + PADDING, dtype)
     found, line = (aligned(1, length, dtype)[0] for length in (columns, 2 * columns + 1))
-    marks = np.empty((5, 2 * columns + 2), np.uint8)
-    return tuple(CellMemory(room, found, line, line.view(np.int32), marks))
+    return room, found, line, line.view(np.int32), np.empty((5, 2 * columns + 2), np.uint8)
 
 
 @part
