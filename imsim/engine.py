@@ -14,9 +14,6 @@ from imsim.checking import (
     LeastSide,
     check_for,
     check_on_host,
-    checked_weights,
-    evened,
-    in_unit,
     warn_of_rounding,
     warn_of_width,
 )
@@ -47,6 +44,7 @@ from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, Score, Writable
 from imsim.validation import Images, check_choice, check_memory, check_ndim
+from imsim.weights import checked_weights, evened, in_unit
 
 _engine = "auto"
 Shared = tuple[Any, ...]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from imsim.checking import check_weights
 from imsim.errors import (
     ChannelAxisWarning,
     EmptyMaskWarning,
@@ -23,6 +22,7 @@ from imsim.portable.arrays import array_namespace, has_values, ratio, unstacked,
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_images, check_integer, check_names, check_spacing
+from imsim.weights import check_weights
 
 
 def by_slice(

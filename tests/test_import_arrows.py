@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
     "alignment": {"inputs", "masks", "portable", "shifts", "tensors", "validation"} | LEAVES,
     "shifts": LEAVES,
-    "slices": {"checking", "finite", "inputs", "masks", "portable", "registry", "validation"}
+    "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}
     | LEAVES,
     "engine": {
         "checking",
@@ -61,9 +61,11 @@ ALLOWED: dict[str, set[str]] = {
         "portable",
         "scenes",
         "tensors",
+        "weights",
     }
     | LEAVES,
-    "checking": {"inputs", "kernels", "masks", "portable", "registry", "validation"} | LEAVES,
+    "checking": {"masks", "portable", "registry", "validation", "weights"} | LEAVES,
+    "weights": {"inputs", "kernels", "masks", "portable", "validation"} | LEAVES,
     # Metrics in blocks, whose parts are computed by kernels or by formulas that the records name.
     "scenes": {
         "caches",

@@ -95,7 +95,7 @@ def scaling_unit(image: Array) -> float:
 
 LEAST, MOST = 2.0**-64, 2.0**40
 """Least of the usual weights that are positive, and largest sum of these. Then all of them count,
-see `imsim.checking.LEAST`, and none needs a unit."""
+see `imsim.weights.LEAST`, and none needs a unit."""
 LEAST_SPREAD = 1e-6
 """Least share of all products of weights that those of different pixels make up. Where one weight
 exceeds all others by more, squares about the mean lose digits."""
