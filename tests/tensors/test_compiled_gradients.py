@@ -26,6 +26,8 @@ RARE = [
     Variant("zncc", {"window_size": 4, "min_coverage": 0.7}),
 ]
 """Options that few take; and metrics that treat odd frames otherwise than even ones."""
+PLACES = 150
+"""Calls with memory in other places; 1 of 50 put an image right before memory of its kernel."""
 
 
 @each_variant
@@ -193,6 +195,22 @@ def test_partner_and_mask_of_inference_mode(variant: Variant, rng: np.random.Gen
         b.add_(1)
     score.backward()
     np.testing.assert_array_equal(a.grad, want)
+
+
+@each_variant
+def test_bits_do_not_depend_on_where_memory_lies(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    """A loop may take another way where its arrays are neighbours; it must round the same."""
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
+    mask = blob_mask(rng, *FRAME)
+    held: list[bytearray] = []
+    found = set()
+    for _ in range(PLACES):
+        held = [bytearray(rng.integers(1, 6000)), *held[:50]]
+        parts = TORCH.gradients(lambda a, b: variant(a, b, mask=mask), *images)
+        found.add(b"".join(part.tobytes() for part in parts))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, lambda f: jax.jit(jax.vmap(f))])

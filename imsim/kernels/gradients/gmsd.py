@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, merge_cells
-from imsim.kernels.common.jit import allocating, exact_part, part
+from imsim.kernels.common.jit import allocating, contracting_part, exact_part
 from imsim.kernels.common.planes import Plane, Planes, count
 from imsim.kernels.gmsd import GAIN, NO_SCORED, STRIP_ROWS, add_row, find_scored
 from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
@@ -156,7 +156,7 @@ def _forward(x, y, scored, start, stop, scale, first, misfit, slopes, out):  # t
         add_row(found, use, n, out)
 
 
-@part
+@contracting_part  # in whatever order a loop goes, it gives the same bits
 def _sum_cells(image, r, room, k):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell of a row in float64; 0 beyond the frame."""
     height, width = image.shape
