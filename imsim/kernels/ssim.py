@@ -60,13 +60,27 @@ LEAST_TAP = 2.0**-11
 
 @kernel
 def quality_strip(  # type: ignore[no-untyped-def]
-    x, y, mask, span, results, memory, taps, unrolled, ones, limits, is_sample, constants, rounding
+    x,
+    y,
+    mask,
+    span,
+    results,
+    memory,
+    taps,
+    unrolled,
+    ones,
+    limits,
+    is_sample,
+    constants,
+    rounding,
+    levels=None,
 ):
     """Quality at the positions of some columns of a strip.
 
     `ones` are taps that count pixels, for sample moments or where all pixels have to lie inside
     the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
-    this part of its summands. None: the constants prevent 0 / 0.
+    this part of its summands. None: the constants prevent 0 / 0. `levels` are the offsets of the
+    tiles, which are found here if not given.
     """
     (first, last, keeps), (out, values, valid, doubtful) = span, results
     rows, slots, both_sums, flat_sums, found, scored, count_slots, counts = memory
@@ -83,7 +97,11 @@ def quality_strip(  # type: ignore[no-untyped-def]
 
     for left in range(first, last, tile):
         count, right = span_of(left, last, tile, size)
-        offsets, shift = paired(offsets_of(x, y, mask, left, right, digits), constants)
+        if levels is None:
+            near = offsets_of(x, y, mask, left, right, digits)
+        else:
+            near = levels[left // tile, 0], levels[left // tile, 1]
+        offsets, shift = paired(near, constants)
         for i in range(x.shape[0]):
             slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
             if mask is not None and number_inside(mask[i, left:right]) == 0:
@@ -176,6 +194,7 @@ def quality_strips(
         weighted,
         strict_constants=(*taps, ones, strict, *rest) if dtype == np.float32 else (),
         constant=c1 / 2,
+        few=(taps[0], doubts, squared, is_sample) if dtype == np.float64 else (),
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.planes import unwritable
+from imsim.kernels.common.window_float32 import STRICT
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -27,7 +28,6 @@ from imsim.kernels.common.window_moments import (
     SUM_YY,
     WEIGHT,
 )
-from imsim.kernels.common.window_rows import STRICT
 from imsim.kernels.common.window_sums import UNROLLED, clipped
 from imsim.portable.units import CANCELLING, exact_product
 from imsim.portable.windows import Window, rests_of

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
-from imsim.kernels.common.planes import count as number_inside
+from imsim.kernels.common.jit import exact, exact_part, inline, part
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -21,21 +20,9 @@ from imsim.kernels.common.window_moments import (
     WEIGHT,
     is_lost,
 )
-from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
-HIGH, WIDE = 4, 8
-"""Pixels of the sides of a block that stands for windows."""
-STEP = 32
-"""Pixels from one such block to the next."""
 EPSILON = float(np.finfo(np.float64).eps)
-STRICT = 8.0
-"""How many times as strict as usual the limits of float32 are where neighbouring windows are alike:
-they share their rounding error, which no mean reduces."""
-FLAT = 2.0**-15
-"""Share of the variance in the mean square below which pixels hardly vary."""
-LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
-"""Rows and columns from pixels to those that equal them if an image has few values or repeats."""
 
 
 @inline
@@ -147,87 +134,6 @@ def correct_bias(pixels, unbiased):  # type: ignore[no-untyped-def]
     one = unbiased.dtype.type(1)
     for j in range(unbiased.size):
         unbiased[j] = (pixels[j] - one) / pixels[j]
-
-
-@part
-def _is_repeated(x, y):  # type: ignore[no-untyped-def]
-    """Whether most pixels of two blocks equal those a few rows and columns from them."""
-    for down, along in LAGS:
-        spare = (HIGH - down) * (WIDE - along) // 4
-        for i in range(HIGH - down):
-            for j in range(WIDE - along):
-                is_equal = x[i, j] == x[i + down, j + along]
-                spare -= not (is_equal and y[i, j] == y[i + down, j + along])
-            if spare < 0:
-                break
-        if spare >= 0:
-            return True
-    return False
-
-
-@kernel
-def find_doubtful(x, y, mask, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
-    """Find tiles that float32 need not try, since a sixteenth of the windows would be doubtful.
-
-    Blocks of 4 x 8 pixels inside the mask, one in 32 x 32, stand for the windows. The rules are
-    those of `quality_row`, but for the share of the power of x - y in its first one. They are
-    strict where x + y or x - y hardly varies, and where pixels repeat; two of these count as one.
-    A tile with a mask that leaves few blocks is doubtful, too.
-    """
-    scale, c1, c2 = constants[0], constants[1], constants[2]
-    share, share_d, few, share_of_mean = limits
-    n = float(HIGH * WIDE)
-    c1, c2 = c1 * n * n / (scale * scale), c2 * n * n / (scale * scale)
-    for k in range(places.size):
-        if places[k] != INSIDE and places[k] != CROSSED:
-            continue
-        left, right = k * tile, min((k + 1) * tile, width) + size - 1
-        offset_x = local_offset(x, mask, left, right, 24)
-        offset_y = local_offset(y, mask, left, right, 24)
-        tops, last = range(0, x.shape[0] - HIGH + 1, STEP), right - WIDE + 1
-        blocks = len(tops) * len(range(left, last, STEP))
-        found, number, enough = 0.0, 0, max(blocks, 16) / 16
-        for top in tops:
-            if found >= enough:
-                break
-            for start in range(left + first_of(top, last - left, STEP), last, STEP):
-                rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
-                if mask is not None:
-                    inside = 0
-                    for i in range(top, top + HIGH):
-                        inside += number_inside(mask[i, columns])
-                    if inside < HIGH * WIDE:
-                        continue
-                number += 1
-                sum_u, sum_d, square_u, square_d = 0.0, 0.0, 0.0, 0.0
-                for i in range(top, top + HIGH):
-                    row_x, row_y = x[i, start : start + WIDE], y[i, start : start + WIDE]
-                    for j in range(WIDE):
-                        p, q = row_x[j] - offset_x, row_y[j] - offset_y
-                        sum_u += p + q
-                        sum_d += p - q
-                        square_u += (p + q) * (p + q)
-                        square_d += (p - q) * (p - q)
-                power, power_d = n * square_u, n * square_d
-                variance_u, variance_d = power - sum_u * sum_u, power_d - sum_d * sum_d
-                variances = variance_u + variance_d + c2
-                sound = few * power < variances
-                sound &= share * power * variance_d < variances * variances
-                if not sound:
-                    found += 1
-                else:
-                    u, d = sum_u + n * (offset_x + offset_y), sum_d + n * (offset_x - offset_y)
-                    brightness = u * u + d * d + c1
-                    means = share_of_mean * (power + power_d) * (d * d)
-                    strict = STRICT * share_d * power_d < variances
-                    strict &= STRICT * share * power * variance_d < variances * variances
-                    strict &= STRICT * means < brightness * brightness
-                    if not strict:
-                        alike = variance_u <= FLAT * power or variance_d <= FLAT * power_d
-                        if alike or _is_repeated(x[rows, columns], y[rows, columns]):
-                            found += 0.5
-        if found >= enough or (places[k] == CROSSED and number * 4 < blocks):
-            places[k] = DOUBTFUL
 
 
 @inline

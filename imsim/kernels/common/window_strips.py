@@ -24,8 +24,12 @@ from imsim.kernels.common.window_doubts import (
     settle_opposites,
     take,
 )
+from imsim.kernels.common.window_float32 import (
+    block_memory,
+    find_doubtful,
+    settle_few,
+)
 from imsim.kernels.common.window_moments import moments_at
-from imsim.kernels.common.window_rows import find_doubtful
 from imsim.kernels.common.window_sums import UNROLLED, add_weighted
 from imsim.kernels.common.window_tiles import (
     CROSSED,
@@ -85,7 +89,8 @@ class Strips(NamedTuple):
     one strip, and fills `Found` from the column ``first`` of positions to ``last``. It writes all
     rows of values if ``keeps`` says so, and otherwise only those that hold a doubtful value.
     ``precise(moments, values, *precise_constants)`` replaces each NaN in rows of values by what it
-    finds from the moments of the windows, see `imsim.kernels.common.window_moments`.
+    finds from the moments of the windows, see `imsim.kernels.common.window_moments`. Where there
+    are ``doubts``, the last argument of ``fast`` is what `find_doubtful` found as offsets.
     """
 
     window: Window
@@ -107,6 +112,8 @@ class Strips(NamedTuple):
     """What is added to squared means."""
     beside_constant: float | None = None
     """Value of a window in which one image is constant, and the other is not."""
+    few: tuple[Any, ...] = ()
+    """What `settle_few` takes of the constants of float64."""
     doubts: tuple[Any, ...] = ()
     """What `find_doubtful` takes of the constants, to find tiles that float32 need not try."""
 
@@ -229,12 +236,14 @@ class Positions:
         plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
         constants = kernel.strict_constants if is_strict else kernel.constants
         results = tuple(found)  # of no name, for which kernels are compiled
-        for place, first, last in self._spans(mask, x, y):
+        levels = np.empty((found.doubtful.shape[1], 2), np.float32) if kernel.doubts else None
+        own = () if levels is None else (levels,)
+        for place, first, last in self._spans(mask, x, y, levels):
             span = (first, last, keeps)
             if place == INSIDE:
-                kernel.fast(x, y, None, span, results, plain, *constants)
+                kernel.fast(x, y, None, span, results, plain, *constants, *own)
             elif place == CROSSED:
-                kernel.fast(x, y, mask, span, results, masked, *constants)
+                kernel.fast(x, y, mask, span, results, masked, *constants, *own)
             elif place == DOUBTFUL:
                 self._run_wider(plane, first, last, found)
             elif has_map:
@@ -260,26 +269,28 @@ class Positions:
         _clip_total(found.sums)
 
     def _spans(
-        self, mask: Array | None, x: Array | None = None, y: Array | None = None
+        self,
+        mask: Array | None,
+        x: Array | None = None,
+        y: Array | None = None,
+        levels: Array | None = None,
     ) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
 
-        A tile inside the mask gives the same bits as without a mask. With the images, tiles are
-        found too that float32 need not try.
+        A tile inside the mask gives the same bits as without a mask. With `levels`, tiles are found
+        too that float32 need not try, and offsets for the others.
         """
         width, tile, kernel = self._frame[1], self._tile, self._strips
-        doubts = kernel.doubts if x is not None else ()
-        if mask is None and not doubts:
+        if mask is None and levels is None:
             return [(INSIDE, 0, width)]
         places = np.full(-(-width // tile), INSIDE)
         if mask is not None:
             find_places(mask, kernel.window.size, tile, places)
-        if doubts:
-            find_doubtful(x, y, mask, width, kernel.window.size, tile, *doubts, places)
-            used = places != OUTSIDE
-            # Beside many such tiles, float32 leaves windows of most others in doubt, too.
-            if 2 * np.count_nonzero(places == DOUBTFUL) >= np.count_nonzero(used):
-                places[used] = DOUBTFUL
+        if x is not None and levels is not None:
+            blocks = block_memory(x.shape[0], tile + kernel.window.size)
+            find_doubtful(
+                x, y, mask, width, kernel.window.size, tile, *kernel.doubts, places, levels, blocks
+            )
         return spans_of(places.tolist(), tile, width)
 
     def _run_wider(self, plane: Plane, first: int, last: int, found: Found) -> None:
@@ -308,6 +319,11 @@ class Positions:
         A weighted mask holds the weights of the pixels.
         """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
+        if kernel.wider and not is_weighted:
+            places = found.values, found.doubtful, tile
+            if settle_few(x, y, mask, *places, *kernel.wider.few, found.sums):
+                _clip_total(found.sums)
+                return
         total = np.zeros(2)
         rows, tiles = found.doubtful.shape
         boxes = np.empty((tiles * -(-rows // size), 4), np.int64)

@@ -1,0 +1,266 @@
+"""Windows in float32: offsets, tiles that are left to float64, and lone windows that are.
+
+Sums of squares about an offset have 24 binary digits. A window keeps few of them where the offset
+is far from its pixels, and these vary little: the shadows of a bright tile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.planes import count as number_inside
+from imsim.kernels.common.window_moments import TINY
+from imsim.kernels.common.window_rows import terms
+from imsim.kernels.common.window_sums import clipped
+from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of, local_offset
+from imsim.typing import Array
+
+HIGH, WIDE = 4, 8
+"""Pixels of the sides of a block that stands for windows."""
+STEP = 32
+"""Pixels from one such block to the next."""
+STRICT = 8.0
+"""How many times as strict as usual the limits of float32 are where neighbouring windows are alike:
+they share their rounding error, which no mean reduces."""
+FLAT = 2.0**-15
+"""Share of the variance in the mean square below which pixels hardly vary."""
+LEVEL_U, LEVEL_D, SPREAD_U, SPREAD_D, REACH_U, REACH_D, TOP, LEFT = range(8)
+"""What is known of a block: means of x + y and x - y, n^2 times their variances, how far from
+these means the rules allow offsets to lie, its place."""
+ALMOST = 1 - 2.0**-40
+"""Share of a reach that rounding does not exceed."""
+SPARSE = 12
+"""A box of windows for each that is doubtful: fewer are computed as a box."""
+LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
+"""Rows and columns from pixels to those that equal them if an image has few values or repeats."""
+
+
+@part
+def _is_repeated(x, y):  # type: ignore[no-untyped-def]
+    """Whether most pixels of two blocks equal those a few rows and columns from them."""
+    for down, along in LAGS:
+        spare = (HIGH - down) * (WIDE - along) // 4
+        for i in range(HIGH - down):
+            for j in range(WIDE - along):
+                is_equal = x[i, j] == x[i + down, j + along]
+                spare -= not (is_equal and y[i, j] == y[i + down, j + along])
+            if spare < 0:
+                break
+        if spare >= 0:
+            return True
+    return False
+
+
+def block_memory(height: int, width: int) -> Array:
+    """Return memory for the blocks of a tile."""
+    return np.empty((-(-height // STEP) * -(-width // STEP), LEFT + 1))
+
+
+@part
+def _measure(x, y, block):  # type: ignore[no-untyped-def]
+    """Write the means of x + y and x - y of a block, and n^2 times their variances."""
+    n, first_x, first_y = float(HIGH * WIDE), np.float64(x[0, 0]), np.float64(y[0, 0])
+    sum_u, sum_d, square_u, square_d = 0.0, 0.0, 0.0, 0.0
+    for i in range(HIGH):
+        row_x, row_y = x[i], y[i]
+        for j in range(WIDE):
+            p, q = row_x[j] - first_x, row_y[j] - first_y
+            sum_u += p + q
+            sum_d += p - q
+            square_u += (p + q) * (p + q)
+            square_d += (p - q) * (p - q)
+    block[LEVEL_U], block[LEVEL_D] = first_x + first_y + sum_u / n, first_x - first_y + sum_d / n
+    block[SPREAD_U] = n * square_u - sum_u * sum_u
+    block[SPREAD_D] = n * square_d - sum_d * sum_d
+
+
+@part
+def _centre(blocks, level, reach):  # type: ignore[no-untyped-def]
+    """Return an offset within reach of the levels of as many blocks as possible; NaN if of none.
+
+    It is as far from each of these, in parts of its reach, as it must be: their weighted Chebyshev
+    centre, which two of them determine.
+    """
+    most, place = 0, np.nan
+    for i in range(blocks.shape[0]):
+        low, count = blocks[i, level] - blocks[i, reach] * ALMOST, 0
+        for j in range(blocks.shape[0]):
+            count += abs(low - blocks[j, level]) <= blocks[j, reach]
+        if count > most:
+            most, place = count, low
+    farthest, centre = -1.0, np.nan
+    for i in range(blocks.shape[0]):
+        near, room = blocks[i, level], blocks[i, reach]
+        if abs(place - near) <= room:
+            for j in range(i, blocks.shape[0]):
+                gap, total = blocks[j, level] - near, room + blocks[j, reach]
+                if (
+                    abs(place - blocks[j, level]) <= blocks[j, reach]
+                    and abs(gap) > farthest * total
+                ):
+                    farthest = abs(gap) / total
+                    centre = near + gap * (room / total)
+    return centre
+
+
+@kernel
+def find_doubtful(x, y, mask, width, size, tile, constants, limits, places, levels, blocks):  # type: ignore[no-untyped-def]
+    """Find offsets for tiles, and tiles that float32 need not try.
+
+    In these, a sixteenth of the windows would be doubtful. Blocks of 4 x 8 pixels inside the mask,
+    one in 32 x 32, stand for the windows. The rules are those of `quality_row`, but for the share
+    of the power of x - y in its first one. They are strict where x + y or x - y hardly varies, and
+    where pixels repeat; two of these count as one. A tile with a mask that leaves few blocks is
+    doubtful, too.
+
+    What the rules weigh against a variance is the power about the offset.
+    """
+    scale, c1, c2 = constants[0], constants[1], constants[2]
+    share, share_d, few, share_of_mean = limits
+    n = float(HIGH * WIDE)
+    c1, c2 = c1 * n * n / (scale * scale), c2 * n * n / (scale * scale)
+    for k in range(places.size):
+        if places[k] != INSIDE and places[k] != CROSSED:
+            continue
+        left, right = k * tile, min((k + 1) * tile, width) + size - 1
+        tops, last = range(0, x.shape[0] - HIGH + 1, STEP), right - WIDE + 1
+        possible, number = len(tops) * len(range(left, last, STEP)), 0
+        for top in tops:
+            for start in range(left + first_of(top, last - left, STEP), last, STEP):
+                rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
+                if mask is not None:
+                    inside = 0
+                    for i in range(top, top + HIGH):
+                        inside += number_inside(mask[i, columns])
+                    if inside < HIGH * WIDE:
+                        continue
+                block = blocks[number]
+                _measure(x[rows, columns], y[rows, columns], block)
+                block[TOP], block[LEFT] = top, start
+                u, d = n * block[LEVEL_U], n * block[LEVEL_D]
+                brightness, variances = u * u + d * d + c1, block[SPREAD_U] + block[SPREAD_D] + c2
+                most = brightness * brightness / (share_of_mean * (d * d) + TINY)
+                most_u = min(most, variances / few)
+                most_u = min(most_u, variances * variances / (share * block[SPREAD_D] + TINY))
+                most_d = min(most, variances / share_d)
+                block[REACH_U] = np.sqrt(most_u - block[SPREAD_U]) / n
+                block[REACH_D] = np.sqrt(most_d - block[SPREAD_D]) / n
+                number += 1
+        some, enough = blocks[:number], max(possible, 16) / 16
+        u, d = _centre(some, LEVEL_U, REACH_U), _centre(some, LEVEL_D, REACH_D)
+        if not abs(u) + abs(d) < np.inf:
+            near = local_offset(x, mask, left, right, 24)
+            far = local_offset(y, mask, left, right, 24)
+            u, d = near + far, near - far
+        levels[k, 0], levels[k, 1] = (u + d) / 2, (u - d) / 2
+        offset_u, offset_d = levels[k, 0] + levels[k, 1], levels[k, 0] - levels[k, 1]
+        found = 0.0
+        for i in range(number):
+            if found >= enough:
+                break
+            block = some[i]
+            variance_u, variance_d = block[SPREAD_U], block[SPREAD_D]
+            off_u, off_d = n * (block[LEVEL_U] - offset_u), n * (block[LEVEL_D] - offset_d)
+            power, power_d = variance_u + off_u * off_u, variance_d + off_d * off_d
+            variances = variance_u + variance_d + c2
+            sound = few * power < variances
+            sound &= share * power * variance_d < variances * variances
+            if not sound:
+                found += 1
+                continue
+            u, d = n * block[LEVEL_U], n * block[LEVEL_D]
+            brightness, means = u * u + d * d + c1, share_of_mean * (power + power_d) * (d * d)
+            strict = STRICT * share_d * power_d < variances
+            strict &= STRICT * share * power * variance_d < variances * variances
+            strict &= STRICT * means < brightness * brightness
+            if not strict:
+                top, start = int(block[TOP]), int(block[LEFT])
+                rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
+                alike = variance_u <= FLAT * power or variance_d <= FLAT * power_d
+                if alike or _is_repeated(x[rows, columns], y[rows, columns]):
+                    found += 0.5
+        if found >= enough or (places[k] == CROSSED and number * 4 < possible):
+            places[k] = DOUBTFUL
+
+
+@kernel
+def settle_few(  # type: ignore[no-untyped-def]
+    x, y, mask, values, doubtful, tile, taps, limits, constants, is_sample, out
+):
+    """Compute doubtful windows in float64, one by one, where they are sparse in a tile.
+
+    Return whether none is left. Taps, limits and constants are those of float64.
+    """
+    remaining = 0
+    for k in range(doubtful.shape[1]):
+        first, end = k * tile, min((k + 1) * tile, values.shape[1])
+        number, top, bottom, left, right = 0, doubtful.shape[0], 0, end, first
+        for row in range(doubtful.shape[0]):
+            if doubtful[row, k]:
+                here = values[row, first:end]
+                top, bottom = min(top, row), row + 1
+                for j in range(here.size):
+                    if np.isnan(here[j]):
+                        number += 1
+                        left, right = min(left, first + j), max(right, first + j + 1)
+        remaining += number
+        if number * SPARSE > (bottom - top) * (right - left):
+            continue
+        for row in range(top, bottom):
+            if doubtful[row, k]:
+                for j in range(left, right):
+                    if np.isnan(values[row, j]):
+                        value = _lone(x, y, mask, row, j, taps, limits, constants, is_sample)
+                        if not np.isnan(value):
+                            value = clipped(value, 1.0)
+                            values[row, j] = value
+                            out[0] += value
+                            remaining -= 1
+    return remaining == 0
+
+
+@part
+def _lone(x, y, mask, top, left, taps, limits, constants, is_sample):  # type: ignore[no-untyped-def]
+    """Quality of one window, from moments about its centre; NaN if doubtful."""
+    size, (share, share_d, few, share_of_mean), (scale, c1, c2) = taps.size, limits, constants[:3]
+    middle, right = (top + size // 2, left + size // 2), left + size
+    first_x, first_y = np.float64(x[middle]), np.float64(y[middle])
+    sum_u, sum_d, square_u, square_d, weight, pixels = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(top, top + size):
+        row_x, row_y, down = x[i, left:right], y[i, left:right], taps[i - top]
+        u, d, uu, dd, total = 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(size):
+            p, q, tap = row_x[j] - first_x, row_y[j] - first_y, taps[j]
+            if mask is not None:
+                inside = mask[i, left + j]
+                p, q, tap = (p, q, tap) if inside else (0.0, 0.0, 0.0)
+                total += tap
+                pixels += inside
+            p, q = p + q, p - q
+            u += tap * p
+            d += tap * q
+            uu += tap * (p * p)
+            dd += tap * (q * q)
+        sum_u += down * u
+        sum_d += down * d
+        square_u += down * uu
+        square_d += down * dd
+        weight += down * total
+    if mask is None:
+        weight, pixels = 1.0, float(size * size)
+    square, unbiased = weight * weight, (pixels - 1) / pixels if is_sample else 1.0
+    power_u, power_d = weight * square_u, weight * square_d
+    product, brightness, covariance, variances = terms(
+        sum_u + weight * (first_x + first_y),
+        sum_d + weight * (first_x - first_y),
+        power_u - sum_u * sum_u,
+        power_d - sum_d * sum_d,
+        c1 / (scale * scale) * square,
+        c2 / (scale * scale) * square * unbiased,
+    )
+    sound = share * (power_u + power_d) < variances
+    sound &= share_d * (sum_u * sum_u + sum_d * sum_d) < brightness
+    sound &= share_of_mean * (power_u + power_d) <= brightness
+    sound &= few < brightness * variances and brightness * variances < np.inf
+    return product * covariance / (brightness * variances) if sound else np.nan
