@@ -31,7 +31,7 @@ these means the rules allow offsets to lie, its place."""
 ALMOST = 1 - 2.0**-40
 """Share of a reach that rounding does not exceed."""
 SPARSE = 12
-"""A box of windows for each that is doubtful: fewer are computed as a box."""
+"""Windows of a box for each that is doubtful, from which on these are computed one by one."""
 LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
 """Rows and columns from pixels to those that equal them if an image has few values or repeats."""
 
@@ -80,28 +80,28 @@ def _centre(blocks, level, reach):  # type: ignore[no-untyped-def]
     """Return an offset within reach of the levels of as many blocks as possible; NaN if of none.
 
     It is as far from each of these, in parts of its reach, as it must be: their weighted Chebyshev
-    centre, which two of them determine.
+    centre, which two of them determine. Levels of the other sign have that of the other sign.
     """
+    total = 0.0
+    for i in range(blocks.shape[0]):
+        total += blocks[i, level]
+    turn = -1.0 if total < 0 else 1.0
     most, place = 0, np.nan
     for i in range(blocks.shape[0]):
-        low, count = blocks[i, level] - blocks[i, reach] * ALMOST, 0
+        low, count = turn * blocks[i, level] - blocks[i, reach] * ALMOST, 0
         for j in range(blocks.shape[0]):
-            count += abs(low - blocks[j, level]) <= blocks[j, reach]
+            count += abs(low - turn * blocks[j, level]) <= blocks[j, reach]
         if count > most:
             most, place = count, low
     farthest, centre = -1.0, np.nan
     for i in range(blocks.shape[0]):
-        near, room = blocks[i, level], blocks[i, reach]
-        if abs(place - near) <= room:
-            for j in range(i, blocks.shape[0]):
-                gap, total = blocks[j, level] - near, room + blocks[j, reach]
-                if (
-                    abs(place - blocks[j, level]) <= blocks[j, reach]
-                    and abs(gap) > farthest * total
-                ):
-                    farthest = abs(gap) / total
-                    centre = near + gap * (room / total)
-    return centre
+        near, room = turn * blocks[i, level], blocks[i, reach]
+        for j in range(i, blocks.shape[0] if abs(place - near) <= room else i):
+            far, more = turn * blocks[j, level], blocks[j, reach]
+            gap = abs(far - near) / (room + more)
+            if abs(place - far) <= more and gap > farthest:
+                farthest, centre = gap, near + (far - near) * (room / (room + more))
+    return turn * centre
 
 
 @kernel
@@ -110,11 +110,9 @@ def find_doubtful(x, y, mask, width, size, tile, constants, limits, places, leve
 
     In these, a sixteenth of the windows would be doubtful. Blocks of 4 x 8 pixels inside the mask,
     one in 32 x 32, stand for the windows. The rules are those of `quality_row`, but for the share
-    of the power of x - y in its first one. They are strict where x + y or x - y hardly varies, and
-    where pixels repeat; two of these count as one. A tile with a mask that leaves few blocks is
-    doubtful, too.
-
-    What the rules weigh against a variance is the power about the offset.
+    of the power of x - y in its first one; they weigh the variance against the power about the
+    offset. They are strict where x + y or x - y hardly varies, and where pixels repeat; two of
+    these count as one. A tile with a mask that leaves few blocks is doubtful, too.
     """
     scale, c1, c2 = constants[0], constants[1], constants[2]
     share, share_d, few, share_of_mean = limits
@@ -223,7 +221,8 @@ def settle_few(  # type: ignore[no-untyped-def]
 @part
 def _lone(x, y, mask, top, left, taps, limits, constants, is_sample):  # type: ignore[no-untyped-def]
     """Quality of one window, from moments about its centre; NaN if doubtful."""
-    size, (share, share_d, few, share_of_mean), (scale, c1, c2) = taps.size, limits, constants[:3]
+    size, (share, share_of_mean, smallest, near_zero) = taps.size, limits
+    scale, c1, c2 = constants[:3]
     middle, right = (top + size // 2, left + size // 2), left + size
     first_x, first_y = np.float64(x[middle]), np.float64(y[middle])
     sum_u, sum_d, square_u, square_d, weight, pixels = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -259,8 +258,8 @@ def _lone(x, y, mask, top, left, taps, limits, constants, is_sample):  # type: i
         c1 / (scale * scale) * square,
         c2 / (scale * scale) * square * unbiased,
     )
+    both = brightness * variances
     sound = share * (power_u + power_d) < variances
-    sound &= share_d * (sum_u * sum_u + sum_d * sum_d) < brightness
-    sound &= share_of_mean * (power_u + power_d) <= brightness
-    sound &= few < brightness * variances and brightness * variances < np.inf
-    return product * covariance / (brightness * variances) if sound else np.nan
+    sound &= share_of_mean * (sum_u * sum_u + sum_d * sum_d) < brightness
+    sound &= near_zero * (power_u + power_d) <= brightness
+    return product * covariance / both if sound & (smallest < both < np.inf) else np.nan

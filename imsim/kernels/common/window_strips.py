@@ -24,11 +24,7 @@ from imsim.kernels.common.window_doubts import (
     settle_opposites,
     take,
 )
-from imsim.kernels.common.window_float32 import (
-    block_memory,
-    find_doubtful,
-    settle_few,
-)
+from imsim.kernels.common.window_float32 import block_memory, find_doubtful, settle_few
 from imsim.kernels.common.window_moments import moments_at
 from imsim.kernels.common.window_sums import UNROLLED, add_weighted
 from imsim.kernels.common.window_tiles import (
