@@ -13,7 +13,7 @@ from imsim.kernels.common.planes import count as number_inside
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_rows import terms
 from imsim.kernels.common.window_sums import clipped
-from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of, local_offset
+from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of
 from imsim.typing import Array
 
 HIGH, WIDE = 4, 8
@@ -52,9 +52,23 @@ def _is_repeated(x, y):  # type: ignore[no-untyped-def]
     return False
 
 
-def block_memory(height: int, width: int) -> Array:
-    """Return memory for the blocks of a tile."""
-    return np.empty((-(-height // STEP) * -(-width // STEP), LEFT + 1))
+def block_memory(height: int, width: int, tiles: int) -> tuple[Array, Array]:
+    """Return memory for the blocks of a tile, and which of each tile may be used: all."""
+    number = -(-height // STEP) * -(-width // STEP)
+    return np.empty((number, LEFT + 1)), np.ones((tiles, number), np.bool_)
+
+
+@kernel
+def find_inside(mask, width, size, tile, inside):  # type: ignore[no-untyped-def]
+    """Find which blocks of each tile lie inside a mask."""
+    for k in range(inside.shape[0]):
+        left, n = k * tile, 0
+        last = min((k + 1) * tile, width) + size - WIDE
+        for top in range(0, mask.shape[0] - HIGH + 1, STEP):
+            for start in range(left + first_of(top, last - left, STEP), last, STEP):
+                for i in range(top, top + HIGH):
+                    inside[k, n] &= number_inside(mask[i, start : start + WIDE]) == WIDE
+                n += 1
 
 
 @part
@@ -76,28 +90,39 @@ def _measure(x, y, block):  # type: ignore[no-untyped-def]
 
 
 @part
-def _centre(blocks, level, reach):  # type: ignore[no-untyped-def]
-    """Return an offset within reach of the levels of as many blocks as possible; NaN if of none.
+def _means(x, y):  # type: ignore[no-untyped-def]
+    """Return the means of x + y and x - y of a tile that is smaller than a block."""
+    total_u, total_d = 0.0, 0.0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            total_u += np.float64(x[i, j]) + np.float64(y[i, j])
+            total_d += np.float64(x[i, j]) - np.float64(y[i, j])
+    return total_u / x.size, total_d / x.size
+
+
+@part
+def _centre(levels, reaches):  # type: ignore[no-untyped-def]
+    """Return an offset within reach of as many levels as possible; NaN if of none.
 
     It is as far from each of these, in parts of its reach, as it must be: their weighted Chebyshev
     centre, which two of them determine. Levels of the other sign have that of the other sign.
     """
     total = 0.0
-    for i in range(blocks.shape[0]):
-        total += blocks[i, level]
+    for i in range(levels.size):
+        total += levels[i]
     turn = -1.0 if total < 0 else 1.0
     most, place = 0, np.nan
-    for i in range(blocks.shape[0]):
-        low, count = turn * blocks[i, level] - blocks[i, reach] * ALMOST, 0
-        for j in range(blocks.shape[0]):
-            count += abs(low - turn * blocks[j, level]) <= blocks[j, reach]
+    for i in range(levels.size):
+        low, count = turn * levels[i] - reaches[i] * ALMOST, 0
+        for j in range(levels.size):
+            count += abs(low - turn * levels[j]) <= reaches[j]
         if count > most:
             most, place = count, low
     farthest, centre = -1.0, np.nan
-    for i in range(blocks.shape[0]):
-        near, room = turn * blocks[i, level], blocks[i, reach]
-        for j in range(i, blocks.shape[0] if abs(place - near) <= room else i):
-            far, more = turn * blocks[j, level], blocks[j, reach]
+    for i in range(levels.size):
+        near, room = turn * levels[i], reaches[i]
+        for j in range(i, levels.size if abs(place - near) <= room else i):
+            far, more = turn * levels[j], reaches[j]
             gap = abs(far - near) / (room + more)
             if abs(place - far) <= more and gap > farthest:
                 farthest, centre = gap, near + (far - near) * (room / (room + more))
@@ -105,7 +130,7 @@ def _centre(blocks, level, reach):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_doubtful(x, y, mask, width, size, tile, constants, limits, places, levels, blocks):  # type: ignore[no-untyped-def]
+def find_doubtful(x, y, inside, width, size, tile, constants, limits, places, levels, blocks):  # type: ignore[no-untyped-def]
     """Find offsets for tiles, and tiles that float32 need not try.
 
     In these, a sixteenth of the windows would be doubtful. Blocks of 4 x 8 pixels inside the mask,
@@ -123,16 +148,13 @@ def find_doubtful(x, y, mask, width, size, tile, constants, limits, places, leve
             continue
         left, right = k * tile, min((k + 1) * tile, width) + size - 1
         tops, last = range(0, x.shape[0] - HIGH + 1, STEP), right - WIDE + 1
-        possible, number = len(tops) * len(range(left, last, STEP)), 0
+        possible, number, n_blocks = len(tops) * len(range(left, last, STEP)), 0, 0
         for top in tops:
             for start in range(left + first_of(top, last - left, STEP), last, STEP):
+                n_blocks += 1
+                if not inside[k, n_blocks - 1]:
+                    continue
                 rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
-                if mask is not None:
-                    inside = 0
-                    for i in range(top, top + HIGH):
-                        inside += number_inside(mask[i, columns])
-                    if inside < HIGH * WIDE:
-                        continue
                 block = blocks[number]
                 _measure(x[rows, columns], y[rows, columns], block)
                 block[TOP], block[LEFT] = top, start
@@ -146,11 +168,10 @@ def find_doubtful(x, y, mask, width, size, tile, constants, limits, places, leve
                 block[REACH_D] = np.sqrt(most_d - block[SPREAD_D]) / n
                 number += 1
         some, enough = blocks[:number], max(possible, 16) / 16
-        u, d = _centre(some, LEVEL_U, REACH_U), _centre(some, LEVEL_D, REACH_D)
-        if not abs(u) + abs(d) < np.inf:
-            near = local_offset(x, mask, left, right, 24)
-            far = local_offset(y, mask, left, right, 24)
-            u, d = near + far, near - far
+        u = _centre(some[:, LEVEL_U], some[:, REACH_U])
+        d = _centre(some[:, LEVEL_D], some[:, REACH_D])
+        if possible == 0:  # nor is there a mask that leaves none
+            u, d = _means(x[:, left:right], y[:, left:right])
         levels[k, 0], levels[k, 1] = (u + d) / 2, (u - d) / 2
         offset_u, offset_d = levels[k, 0] + levels[k, 1], levels[k, 0] - levels[k, 1]
         found = 0.0

@@ -24,7 +24,12 @@ from imsim.kernels.common.window_doubts import (
     settle_opposites,
     take,
 )
-from imsim.kernels.common.window_float32 import block_memory, find_doubtful, settle_few
+from imsim.kernels.common.window_float32 import (
+    block_memory,
+    find_doubtful,
+    find_inside,
+    settle_few,
+)
 from imsim.kernels.common.window_moments import moments_at
 from imsim.kernels.common.window_sums import UNROLLED, add_weighted
 from imsim.kernels.common.window_tiles import (
@@ -283,10 +288,11 @@ class Positions:
         if mask is not None:
             find_places(mask, kernel.window.size, tile, places)
         if x is not None and levels is not None:
-            blocks = block_memory(x.shape[0], tile + kernel.window.size)
-            find_doubtful(
-                x, y, mask, width, kernel.window.size, tile, *kernel.doubts, places, levels, blocks
-            )
+            of_tiles = width, kernel.window.size, tile
+            blocks, inside = block_memory(x.shape[0], tile + kernel.window.size, places.size)
+            if mask is not None:
+                find_inside(mask, *of_tiles, inside)
+            find_doubtful(x, y, inside, *of_tiles, *kernel.doubts, places, levels, blocks)
         return spans_of(places.tolist(), tile, width)
 
     def _run_wider(self, plane: Plane, first: int, last: int, found: Found) -> None:
