@@ -47,6 +47,7 @@ LONGEST_SIDE = 4096
 AXES = ("depth", "height", "width")
 """The axes of a volume; those of an image are the last two."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
+SLICES_HINT = "imsim.by_slice scores the slices of a volume"
 MEMORY_HINT = "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory="
 
 
