@@ -164,9 +164,9 @@ def align(
 
 def _one_pair(a: ImageLike, b: ImageLike, channel_axis: int | None) -> Images:
     """Check two images, whose sizes may differ, and view them as (channels, height, width)."""
+    xp, (x, y) = on_common_namespace(a=a, b=b)
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
-    xp, (x, y) = on_common_namespace(a=a, b=b)
     for name, image in (("a", x), ("b", y)):
         if len(image.shape) > (2 if channel_axis is None else 3):
             raise ShapeError(

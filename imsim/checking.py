@@ -22,7 +22,7 @@ from imsim.portable.arrays import has_values
 from imsim.portable.differences import long_integers, rounding_error
 from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import CHANNEL_HINT, Images, check_frame, check_images
+from imsim.validation import CHANNEL_HINT, SLICES_HINT, Images, check_frame, check_images
 from imsim.weights import check_weights
 
 LeastSide = int | tuple[int, ...] | Callable[[int, int], int]
@@ -64,8 +64,7 @@ def check_for(
     weights = others[0] if others else None
     if ndim == 3 and not facts.volumes:
         raise OptionError(
-            f"ndim=3, but {facts.name} is defined for images only",
-            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
+            f"{facts.name} is defined for images only, not for volumes (ndim=3)", SLICES_HINT
         )
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     needed_by = facts.name if needed else None

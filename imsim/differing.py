@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from imsim import checking, tensors
 from imsim.errors import EmptyMaskWarning, warn
 from imsim.portable.arrays import unstacked
 from imsim.portable.differences import exact_difference, long_integers
-from imsim.registry import METRICS, Metric
+from imsim.registry import METRICS, Metric, ReadOnly
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_flag, check_ndim, check_number
 
@@ -70,7 +69,7 @@ def _counts() -> Mapping[str, Count]:
         Count("aa_parts", f"Connected parts{likewise}", "parts", True),
         Count("largest_difference", "Largest difference", "largest", unit="I"),
     ]
-    return MappingProxyType({one.name: one for one in found})
+    return ReadOnly({one.name: one for one in found})
 
 
 COUNTS = _counts()
@@ -108,7 +107,10 @@ class DifferingPixels:
     Examples
     --------
     >>> import imsim
-    >>> imsim.differing_pixels([[0.0, 1.0]], [[0.0, 3.0]]).where
+    >>> found = imsim.differing_pixels([[0.0, 1.0]], [[0.0, 3.0]])
+    >>> found
+    DifferingPixels(count=1, used=2, share=0.5, largest=2.0)
+    >>> found.where
     array([[False,  True]])
     """
 
@@ -116,9 +118,9 @@ class DifferingPixels:
     used: int
     share: float
     largest: float
-    boxes: Array
-    sizes: Array
-    where: Array
+    boxes: Array = field(repr=False)
+    sizes: Array = field(repr=False)
+    where: Array = field(repr=False)
 
     @property
     def parts(self) -> int:

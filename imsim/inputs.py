@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import math
 import os
 import struct
@@ -89,10 +90,13 @@ def _with_plain_true(array: Array) -> Array:
     return array if seen.max() <= 1 else numbers != 0
 
 
-def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = False) -> None:
+def check_meaning(
+    name: str, value: Any, depth: int = 0, *, is_stored: bool = False, is_masked: bool = False
+) -> None:
     """Refuse a container, or a list of them, that says more than its bare numbers.
 
-    A stored container is not converted to an array for that: it would be read as a whole.
+    A stored container is not converted to an array for that: it would be read as a whole. Beside a
+    mask it may mark what is no data, since the mask says which pixels count.
     """
     if isinstance(value, list | tuple):
         for i, part in enumerate(value if depth < MOST_AXES else ()):
@@ -100,6 +104,8 @@ def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = Fa
                 check_meaning(f"{name}[{i}]", part, depth + 1)
         return
     problem = _loss_of_meaning(name, value)
+    if problem is None and not is_masked:
+        problem = _unmasked_gaps(name, value, is_stored)
     becomes = hasattr(value, "__array__") and not (is_stored or is_array_api_obj(value))
     if problem is None and becomes:
         with contextlib.suppress(Exception):  # to be named where the object is read
@@ -144,21 +150,14 @@ def kind(value: Any) -> str:
 
 def _loss_of_meaning(name: str, value: Any) -> str | None:
     """Say what about a container its bare numbers would lose, and the remedy; None if nothing."""
-
-    def has(attribute: str) -> Any:
-        """Return an attribute that is there and says something, else None."""
-        try:
-            return getattr(value, attribute, None)
-        except Exception:  # a property that needs what this object lacks
-            return None
-
+    has = functools.partial(_attribute, value)
     what = f"a {kind(value)}"
     if has("no_such_attribute") is not None:  # Dask's Delayed has whatever it is asked for
         return f"{what}, which has no pixels before it is computed; pass {name}.compute()"
     if callable(has("keys")) and has("shape") is None:
         return f"{what}, which holds arrays by name; pass one of them, {name}['name']"
     if isinstance(value, np.ma.MaskedArray):
-        left_out = f"{name}.data, and mask=~numpy.ma.getmaskarray({name})"
+        left_out = f"{name}.data, and mask=~numpy.ma.getmaskarray({name}), all() of its channels"
         if name in LEFT_OUT:
             left_out = f"{name}.filled({LEFT_OUT[name]})"
         return f"a numpy.ma.MaskedArray, whose mask means 'leave out'; pass {left_out}"
@@ -196,16 +195,34 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
                 f"{what} in units of {str(unit) or 'one'}, which would be lost; convert both to "
                 f"one unit and pass bare numbers, {[*parts, f'numpy.asarray({name})'][0]}"
             )
-    marks = [(name, has(name)) for name in ("fill_value", "nodata")]
-    for attribute, fill in [*((n, f) for n, f in marks if not _is_zero(f)), *_marks(has("attrs"))]:
+    return None
+
+
+def _unmasked_gaps(name: str, value: Any, is_stored: bool) -> str | None:
+    """Say which value of a container marks what is no data, and the remedy; None if there is none.
+
+    Only `is_stored` arrays are taken with a mask: of others, the bare numbers are needed, too.
+    """
+    marks = [(name, _attribute(value, name)) for name in ("fill_value", "nodata")]
+    known = [(key, fill) for key, fill in marks if not _is_zero(fill)]
+    for attribute, fill in [*known, *_marks(_attribute(value, "attrs"))]:
         if fill is None or callable(fill) or (attribute == "fill_value" and _is_default(fill)):
             continue
-        bare = f"{name}.data" if has("data") is not None else f"{name}[...]"
+        bare = f"{name}.data" if _attribute(value, "data") is not None else f"{name}[...]"
+        numbers = "" if is_stored else f"its bare numbers, e.g. {bare}, and "
         return (
-            f"{what} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
-            f"e.g. {bare}, and mask= of the pixels that are"
+            f"a {kind(value)} whose {attribute}, {fill}, marks what is no data; pass {numbers}"
+            "mask= of the pixels that are"
         )
     return None
+
+
+def _attribute(value: Any, attribute: str) -> Any:
+    """Return an attribute that is there and says something, else None."""
+    try:
+        return getattr(value, attribute, None)
+    except Exception:  # a property that needs what this object lacks
+        return None
 
 
 def _marks(attributes: Any) -> Iterator[tuple[str, Any]]:

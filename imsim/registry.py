@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from imsim.errors import DTypeError
 
 VALUE, GRADIENT, JIT, VMAP = "value", "gradient", "jit", "vmap"
 """Eager scores and maps; their derivatives by the library; within compiled functions; mapped over
@@ -15,17 +18,38 @@ batch axes by the library."""
 CPU, GPU = "cpu", "gpu"
 """The memory of the host, and that of any accelerator."""
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class ReadOnly(Mapping[K, V]):
+    """A view of a dict that cannot be changed; unlike that of the standard library, it pickles."""
+
+    def __init__(self, facts: dict[K, V]) -> None:
+        self._facts = facts
+
+    def __getitem__(self, key: K) -> V:
+        return self._facts[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._facts!r})"
+
+
 Capabilities = Mapping[tuple[str, str], frozenset[str]]
 """From library and kind of device to what works there; what is not named does not work."""
 
 _EVERYTHING = frozenset({VALUE, GRADIENT, JIT, VMAP})
 _VALUE = frozenset({VALUE})
 
-ON_HOST: Capabilities = MappingProxyType(
-    {(library, CPU): _VALUE for library in ("numpy", "torch", "jax")}
-)
+ON_HOST: Capabilities = ReadOnly({(library, CPU): _VALUE for library in ("numpy", "torch", "jax")})
 """Capabilities of a metric without a formula for array-API libraries."""
-PORTABLE: Capabilities = MappingProxyType(
+PORTABLE: Capabilities = ReadOnly(
     {
         **ON_HOST,
         ("array_api_strict", CPU): _VALUE,
@@ -257,6 +281,7 @@ class Metric:
         >>> imsim.METRICS["ssim"].dissimilarity(0.75)
         0.25
         """
+        score = _numbers("score", score)
         if not self.higher_is_better:
             return score
         return -score if math.isinf(self.best) else 1 - score
@@ -282,6 +307,7 @@ class Metric:
         >>> imsim.METRICS["gmsd"].map_dissimilarity(0.75)
         0.25
         """
+        values = _numbers("values", values)
         return 1 - values if self.map_higher_is_better else values
 
     def describe(self) -> dict[str, str]:
@@ -316,9 +342,21 @@ class Metric:
         return f"{left}{names.get(low, f'{low:.4g}')}, {names.get(high, f'{high:.4g}')}{right}"
 
 
+def _numbers(name: str, values: Any) -> Any:
+    """Return what can be calculated with; lists become arrays."""
+    found = np.asarray(values) if isinstance(values, list | tuple) else values
+    try:
+        1 - found
+    except TypeError as error:
+        raise DTypeError(
+            f"{name} is a {type(values).__name__}", "expected a number or an array of numbers"
+        ) from error
+    return found
+
+
 _metrics: dict[str, Metric] = {}
 
-METRICS: Mapping[str, Metric] = MappingProxyType(_metrics)
+METRICS: Mapping[str, Metric] = ReadOnly(_metrics)
 """Read-only mapping from the name of a metric to its `Metric` record."""
 
 

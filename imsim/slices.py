@@ -21,7 +21,7 @@ from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, has_values, ratio, unstacked, where_valid
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_images, check_integer, check_names, check_spacing
+from imsim.validation import check_choice, check_images, check_integer, check_spacing
 from imsim.weights import check_weights
 
 
@@ -80,7 +80,7 @@ def by_slice(
     >>> print(imsim.by_slice("rmse", a, b, axis=0), imsim.by_slice("rmse", a, b))
     [1. 2.] 1.55409255338946
     """
-    (name,) = check_names("metric", [metric], METRICS)
+    check_choice("metric", metric, METRICS)
     if axis is not None:
         check_integer("axis", axis)
         if axis not in (0, 1, 2):
@@ -88,8 +88,8 @@ def by_slice(
     if "ndim" in options:
         raise OptionError("by_slice has no ndim", "slices are images; leave it out")
     spacing = check_spacing(spacing, 3)
-    if spacing is not None and not METRICS[name].takes_spacing:
-        raise OptionError(f"spacing={spacing}, but {name} takes none", "leave it out")
+    if spacing is not None and not METRICS[metric].takes_spacing:
+        raise OptionError(f"spacing={spacing}, but {metric} takes none", "leave it out")
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=3)
     valid = check_mask(mask, images)
     _, used = check_weights(weights, images, valid)
@@ -107,7 +107,7 @@ def by_slice(
             if own is not None:
                 weighted = {"weights": array_namespace(own).moveaxis(own, axis - 3, -3)}
             given = {"mask": within, **weighted, **channels, **spaced, **options}
-            return METRICS[name].function(x, y, **given)
+            return METRICS[metric].function(x, y, **given)
 
     if axis is not None:
         return scores(axis)
@@ -130,7 +130,7 @@ def by_slice(
         mean = (means[0] + means[1] + means[2]) / 3
     if has_values(mean) and any(bool(xp.any(count == 0)) for count in counts):
         warn(
-            f"{name}: across some axis of a volume no slice could be scored, which is NaN in the "
+            f"{metric}: across some axis of a volume no slice could be scored, which is NaN in the "
             f"result; {more_pixels(mask, weights)}, or name another axis",
             EmptyMaskWarning,
         )

@@ -16,13 +16,13 @@ MaskLike: TypeAlias = Any
 Array: TypeAlias = Any
 """An array of some array-API namespace; there is no common static type for these."""
 
-Score: TypeAlias = "np.float64 | Any"
+Score: TypeAlias = np.float64 | Any
 """float64 scalar for one pair, an array of the batch shape for a batch."""
 
-Dims: TypeAlias = "Sequence[str] | None"
+Dims: TypeAlias = Sequence[str] | None
 """Names of the axes of an image, of arrays whose axes have names."""
 
-Memory: TypeAlias = "int | str | None"
+Memory: TypeAlias = int | str | None
 """Bytes, or a text such as "512 MB"."""
 
 Writable: TypeAlias = Any

@@ -47,6 +47,7 @@ LONGEST_SIDE = 4096
 AXES = ("depth", "height", "width")
 """The axes of a volume; those of an image are the last two."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
+SLICES_HINT = "imsim.by_slice scores the slices of a volume"
 MEMORY_HINT = "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory="
 
 
@@ -240,8 +241,6 @@ def check_images(
 ) -> Images:
     """Check two images, or volumes, and view them in canonical order."""
     ndim = check_ndim(ndim)
-    if channel_axis is not None:
-        check_integer("channel_axis", channel_axis)
     if is_usual(a) and is_usual(b):
         xp, x, y = np, a, b
     else:
@@ -255,6 +254,8 @@ def check_images(
             )
         elif is_tensor(x):  # nor does it with floats of 8 bits
             x, y = (v.float() if v.is_floating_point() and v.itemsize == 1 else v for v in (x, y))
+    if channel_axis is not None:  # names are of images whose axes have names, refused above
+        check_integer("channel_axis", channel_axis)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "

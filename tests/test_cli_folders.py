@@ -112,6 +112,7 @@ class TestPairs:
         assert "no image has the name" in run(capsys, "ref", "test", status=2)[1][0]
         assert "there is no such folder" in run(capsys, "ref", "nowhere", status=2)[1][0]
         assert "a.png: is not a folder" in run(capsys, "ref", "a.png", status=2)[1][0]
+        assert "-: is not a folder" in run(capsys, "ref", "-", status=2)[1][0]
 
     @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, fewer names are allowed")
     def test_odd_names(self, capsys):

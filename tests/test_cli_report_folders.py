@@ -305,6 +305,8 @@ def test_folders_without_any_pair_are_shown(empty_directory, capsys):
     assert not Path("other").exists()
     assert main(["report", "expected", "nowhere", "-o", "other"]) == 2
     assert "nowhere: cannot be read: there is no such folder" in capsys.readouterr().err
+    assert main(["report", "expected", "-", "-o", "other"]) == 2
+    assert "expected: is a folder, and the other is not" in capsys.readouterr().err
 
 
 def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):

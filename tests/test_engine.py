@@ -63,6 +63,22 @@ def test_numpy_only_metrics_refuse_other_arrays() -> None:
             imsim.METRICS[name].function(image, image, data_range=1)
 
 
+@pytest.mark.parametrize("name", [m.name for m in imsim.METRICS.values() if m.unit in ("", "rad")])
+def test_far_above_the_data_range_size_is_no_matter(name: str, rng: np.random.Generator) -> None:
+    """Squares of pixels that leave float64 make no score, nor a map, another one."""
+    facts = imsim.METRICS[name]
+    x = rng.random((24, 26, 3))
+    y = x + 0.2 * rng.normal(size=x.shape)
+    options = [{"channel_axis": -1}] + [{"channel_axis": -1, "chromatic": True}] * (name == "fsim")
+    for function in (facts.function, facts.map_function or facts.function):
+        for own in options:
+            for size in (2.0**511, 2.0**600, 2.0**1000):
+                want, _ = by_both(function, x * 2.0**300, y * 2.0**300, data_range=1.0, **own)
+                for got in by_both(function, x * size, y * size, data_range=1.0, **own):
+                    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+                assert np.nanmin(want) < np.nanmax(want) if want.ndim else np.isfinite(want)
+
+
 @pytest.mark.parametrize("name", imsim.METRICS)
 @pytest.mark.no_cover
 def test_every_order_of_magnitude(name: str, rng: np.random.Generator) -> None:

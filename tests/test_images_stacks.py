@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,11 @@ def test_one_image_of_several_by_its_index():
         np.testing.assert_array_equal(read_picture(f"{name}[1]").pixels, STACK[1])
         with pytest.raises(ImageFileError, match=rf"{name}\[3\]: there is no such image; .* 3,"):
             read_picture(f"{name}[3]")
+        for index in ("[-1]", "[x]", "[]", "[0:2]", "[1][0]"):
+            with pytest.raises(ImageFileError, match=f"{re.escape(index)} chooses no image; "):
+                read_picture(name + index)
+    with pytest.raises(ImageFileError, match="No such file"):
+        read_picture("nowhere.npy[-1]")
     assert same_file("s.npz:one[1]", "./s.npz")
     save("a[1].png", GREY)  # a file of that very name
     np.testing.assert_array_equal(read_picture("a[1].png").pixels, GREY)

@@ -8,6 +8,7 @@ import math
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,16 @@ def test_a_record_goes_where_its_name_goes(metric: imsim.Metric) -> None:
     assert {metric: 1}[metric] == 1
     changed = dataclasses.replace(metric, title="changed")
     assert copy.copy(changed) == changed != metric
+    assert dataclasses.asdict(metric)["capabilities"] == metric.capabilities
+
+
+@pytest.mark.parametrize("records", [METRICS, imsim.COUNTS], ids=["METRICS", "COUNTS"])
+def test_all_records_go_where_their_name_goes(records: Any) -> None:
+    """As a part of a configuration, say; nobody can write into them."""
+    for found in (pickle.loads(pickle.dumps(records)), copy.deepcopy(records), copy.copy(records)):
+        assert found == records
+        with pytest.raises(TypeError):
+            found["ssim"] = None
 
 
 @each_metric
@@ -111,6 +122,11 @@ def test_dissimilarity_orders_alike(metric: imsim.Metric) -> None:
     steps = np.diff(values)
     assert np.all(steps < 0 if metric.higher_is_better else steps > 0)
     np.testing.assert_array_equal([metric.dissimilarity(s) for s in scores], values)
+    np.testing.assert_array_equal(metric.dissimilarity(list(scores)), values)
+    for convert in (metric.dissimilarity, metric.map_dissimilarity):
+        for value in (None, "0.5", {"ssim": 0.5}):
+            with pytest.raises(imsim.DTypeError, match=r"(score|values) is a \w+; expected a "):
+                convert(value)
     assert math.isnan(metric.dissimilarity(math.nan))
 
 

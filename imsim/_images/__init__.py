@@ -21,7 +21,7 @@ from imsim._images.pictures import (
     widened,
 )
 from imsim._images.png import write_png
-from imsim._images.reading import ORIENTATIONS, Reading
+from imsim._images.reading import ORIENTATIONS, STDIN, Reading
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
 from imsim._images.zarr_nodes import is_zarr
@@ -29,6 +29,7 @@ from imsim._images.zarr_nodes import is_zarr
 __all__ = [
     "EXTENSIONS",
     "ORIENTATIONS",
+    "STDIN",
     "VOLUME_EXTENSIONS",
     "Array",
     "ImageFile",

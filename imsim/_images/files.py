@@ -44,6 +44,7 @@ _BOXES = tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 128, 4))
 _NAMED = (".npz", ".exr", *FITS_EXTENSIONS, *HDF5_EXTENSIONS)
 """Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
+_IN_BRACKETS = re.compile(r"([^\[]+)\[.*\]", re.DOTALL)
 
 
 class ImageFile:
@@ -158,6 +159,12 @@ def file_of(path: str) -> str:
 
 def _open(path: str, reading: Reading) -> Pages:
     file, index = without_index(path)
+    odd = _IN_BRACKETS.fullmatch(file)
+    if odd and not os.path.exists(file) and os.path.exists(_split(odd[1])[0]):
+        one = f"'{odd[1]}[0]'"
+        raise ImageFileError(
+            f"{path[len(odd[1]) :]} chooses no image; give one number, counted from 0: {one}"
+        )
     pages = _open_all(file, reading)
     if index is None:
         return pages

@@ -556,8 +556,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if self.odd_:
             which = stacks.indices(self.odd_)
             warn(
-                f"{len(self.odd_)} good images are unlike the others ({which}) and are not learned "
-                "from: look at them, and if they are good, pass fence=None",
+                f"good images unlike the others, and not learned from: {len(self.odd_)} ({which}); "
+                "look at them, and if they are good, pass fence=None",
                 OddImageWarning,
             )
         raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))

@@ -14,7 +14,7 @@ import numpy as np
 from imsim._images import ORIENTATIONS, Picture, Reading
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
-from imsim.validation import CHANNEL_HINT, MEMORY_HINT, usual_data_range
+from imsim.validation import CHANNEL_HINT, MEMORY_HINT, SLICES_HINT, usual_data_range
 
 MASK_HELP = (
     "image of two values: 0 leaves a pixel out, and the other, as 255 or 1, has it scored; any "
@@ -260,9 +260,11 @@ def in_options(error: ImsimError, image: Picture | None = None) -> str:
     As in the library's warning, a width of 3 or 4 of what was scored may be channels.
     """
     option = "if an axis holds channels, name it: --channel-axis -1"
+    slices = "without --volume, each slice has a score"
     memory = "raise --memory above the size of an image, if this machine has several times as much"
     remedy = error.remedy or ""
     if image and (image.channel_axis is not None or image.sides[-1] not in (3, 4)):
         remedy = remedy.removesuffix(f"; {CHANNEL_HINT}")
-    remedy = remedy.replace(CHANNEL_HINT, option).replace(MEMORY_HINT, memory)
+    for hint, said in ((CHANNEL_HINT, option), (MEMORY_HINT, memory), (SLICES_HINT, slices)):
+        remedy = remedy.replace(hint, said)
     return f"{error.message}; {remedy}" if remedy else error.message

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from imsim._images import (
     EXTENSIONS,
+    STDIN,
     VOLUME_EXTENSIONS,
     ImageFileError,
     is_series,
@@ -320,7 +321,7 @@ def pair_files(
 
 def _no_folder(file: str, reference: str, volumes: bool) -> ImageFileError:
     """Say why a file cannot be compared with a folder."""
-    if not os.path.exists(file):
+    if file != STDIN and not os.path.exists(file):
         why = f"cannot be read: there is no such folder; the reference {reference} is one"
     elif os.path.isdir(file):
         kind = "image, a folder of Zarr" if is_zarr(file) else "volume, a folder of DICOM files"

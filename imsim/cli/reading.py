@@ -133,8 +133,10 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
         raise SizeError(reference, test)
     if a.shape != b.shape:
         remedy = "convert one of them, so that both are grey or both have the same channels"
-    else:
+    elif a.dtype.kind == b.dtype.kind:
         remedy = "save both with the same number of bits"
+    else:
+        remedy = "save both as one type of numbers"
     # Of one size, which need not be that of the files.
     said = f"{test.path}: is {test.kind}, but {reference.path} is {reference.kind}"
     raise ImageFileError(said, remedy)

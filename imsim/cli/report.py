@@ -16,6 +16,7 @@ import numpy as np
 
 import imsim
 from imsim._images import (
+    STDIN,
     ImageFile,
     Picture,
     Reading,
@@ -360,7 +361,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     folders = [path for path in both if is_folder(path, arguments.volume)]
     if len(folders) == 1:
         (other,) = (path for path in both if path not in folders)
-        if not os.path.exists(other):
+        if other != STDIN and not os.path.exists(other):
             raise OptionError(f"{other}: cannot be read: there is no such folder")
         raise OptionError(
             f"{folders[0]}: is a folder, and the other is not; report takes two images, or two "

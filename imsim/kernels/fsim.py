@@ -34,6 +34,8 @@ LARGE_IMAGE = 1 << 16
 """Cells above which all threads share one image, since transforms of an image take much memory."""
 SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
 NO_CHROMA = np.empty((0, 0))
+LARGEST_SIZE = 1e150
+"""Largest magnitude of cells, scaled or not, whose squares are certain to be numbers."""
 
 
 class CellFeatures(NamedTuple):
@@ -46,6 +48,8 @@ class CellFeatures(NamedTuple):
     """I and Q, or nothing."""
     valid: Array | None
     """Cells inside the mask; None: all cells."""
+    is_huge: bool = False
+    """Whether squares of cells may leave float64; the features are those of zeros."""
 
 
 def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
@@ -54,12 +58,15 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
         return None  # the formula says what is wrong
     work = _Work(images, mask, chromatic)
     sums = np.empty((work.count, 3))
+    huge = np.zeros(work.shape, np.bool_)
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
         _, sums[i] = similarity(x, y, chroma_of(x, y), work.scale)
+        if x.is_huge or y.is_huge:
+            huge.flat[i], sums[i, :2] = True, math.nan  # they are no witness of finite pixels
 
     work.run(task)
-    return pooled(sums, work.shape)
+    return pooled(sums, work.shape)._replace(left=huge.any(axis=-1))
 
 
 def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | None:
@@ -69,16 +76,19 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     work = _Work(images, mask, chromatic)
     values = np.empty((work.count, *work.cells), dtype=images.dtype)
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
+    huge = np.zeros(work.shape, np.bool_)
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
         values[i], _ = similarity(x, y, chroma_of(x, y), work.scale)
+        huge.flat[i] = x.is_huge or y.is_huge
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
 
     work.run(task)
     shape = (*work.shape, *work.cells)
     step = work.factor
-    return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
+    valid = None if valid is None else valid.reshape(shape)
+    return Local(values.reshape(shape), valid, step=step, left=huge.any(axis=-1))
 
 
 def pooled(sums: Array, shape: tuple[int, ...]) -> Scores:
@@ -157,6 +167,7 @@ class _Work:
         self._chromatic = chromatic
         self.scale = np.float64(255 / images.data_range)
         self.dtype = np.dtype(images.dtype)
+        self._are_integers = images.x.dtype.kind != "f" and images.y.dtype.kind != "f"
         self.factor = automatic_factor(*images.frame)
         rows, columns = (-(-length // self.factor) for length in images.frame)
         self.cells = (rows, columns)
@@ -200,9 +211,18 @@ class _Work:
     def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
         (luminance, *chrominance), valid = self._planes(side, i)
+        is_huge = self._are_huge(luminance, *chrominance)
+        if is_huge:
+            luminance, *chrominance = np.zeros((1 + len(chrominance), *self.cells))
         congruency = self._congruency(luminance, valid, run)
         chroma = tuple(self.scale * c for c in chrominance)
-        return CellFeatures(within_zeros(luminance), congruency, chroma, valid)
+        return CellFeatures(within_zeros(luminance), congruency, chroma, valid, is_huge)
+
+    def _are_huge(self, *planes: Array) -> bool:
+        if self.dtype == np.float32 or self._are_integers:
+            return False
+        largest = LARGEST_SIZE / max(self.scale, 1.0)
+        return any(max(plane.max(), -plane.min()) > largest for plane in planes)
 
     def _congruency(self, cells: Array, valid: Array | None, run: Run) -> Array:
         """Phase congruency in the dtype of the images, computed in float64 where float32 fails."""

@@ -29,6 +29,7 @@ from imsim.portable.coarse import (
     gradient_magnitude,
     least_around,
     similarity,
+    similarity_in_units,
     weighted,
 )
 from imsim.portable.pair import Local, Pair, Scores, in_chunks
@@ -48,7 +49,7 @@ class Features(NamedTuple):
     """The features of one image, on the coarser grid."""
 
     congruency: Array
-    gradient: Array
+    luminance: Array
     chrominance: tuple[Array, ...]
     """I and Q, or nothing."""
     valid: Array | None
@@ -58,11 +59,10 @@ class Features(NamedTuple):
 
 
 def features(image: Array, pair: Pair, chromatic: bool) -> Features:
-    """Phase congruency, gradient and chrominance on a grid of about 256 pixels a side."""
+    """Phase congruency, luminance and chrominance on a grid of about 256 pixels a side."""
     # The transform is float64: in float32, a distant part of the image or rounding in flat parts
     # would spoil it. Differences are scaled, not pixels: those far from 0 would lose digits.
     image = to_widest_float(image)
-    scale = 255 / pair.data_range
     planes = [weighted(image, w) for w in YIQ] if chromatic else [image]
     factor = automatic_factor(*image.shape[-2:])
     mask, weights = pair.mask, pair.weights
@@ -72,9 +72,9 @@ def features(image: Array, pair: Pair, chromatic: bool) -> Features:
         weights = where_valid(valid, cell_weights(weights, mask, factor, border="zero"))
     luminance, *chrominance = (filled(c, valid) for c, _ in cells)
     return Features(
-        phase_congruency(luminance, valid, scale),
-        gradient_magnitude(luminance, SCHARR) * scale,
-        tuple(scale * c for c in chrominance),
+        phase_congruency(luminance, valid, 255 / pair.data_range),
+        luminance,
+        tuple(chrominance),
         eroded(valid),
         least_around(weights),
     )
@@ -95,9 +95,18 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     if chromatic:
         check_is_coloured(pair.x.shape[-3], pair.has_channels)
     x, y = features(pair.x, pair, chromatic), features(pair.y, pair, chromatic)
-    values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
+    scale = 255 / pair.data_range
+
+    def gradient(cells: Array) -> Array:
+        return gradient_magnitude(cells, SCHARR) * scale
+
+    def alike(p: Array, q: Array, c: float) -> Array:
+        return similarity_in_units(p, q, c, lambda plane: scale * plane)
+
+    values = similarity(x.congruency, y.congruency, T1)
+    values = values * similarity_in_units(x.luminance, y.luminance, T2, gradient)
     if chromatic:
-        values = values * chromatic_similarity(x.chrominance, y.chrominance)
+        values = values * chromatic_similarity(x.chrominance, y.chrominance, alike)
     values = at_most(values, 1.0)  # rounding may exceed 1
     local = Local(values, x.valid, step=automatic_factor(*pair.x.shape[-2:]), weights=x.weights)
     return local, xp.maximum(x.congruency, y.congruency)

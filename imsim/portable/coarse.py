@@ -6,7 +6,8 @@ A cell is the mean over a block, as in the authors' MATLAB code; those outside t
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from imsim.portable.arrays import (
     array_namespace,
@@ -23,7 +24,14 @@ from imsim.portable.arrays import (
     without_gradient,
 )
 from imsim.portable.pair import window_reach
-from imsim.portable.units import exact_correlate, exact_pair
+from imsim.portable.units import (
+    exact_correlate,
+    exact_pair,
+    in_unit,
+    in_units,
+    scaling_unit,
+    unless_infinite,
+)
 from imsim.portable.windows import correlate
 from imsim.typing import Array
 
@@ -182,6 +190,18 @@ def similarity(p: Array, q: Array, c: Array | float) -> Array:
     return (pq + pq + c) / (p * p + q * q + c)
 
 
+def similarity_in_units(x: Array, y: Array, c: float, feature: Callable[[Array], Array]) -> Array:
+    """Similarity of a feature that is proportional to the images, whatever their magnitude."""
+
+    def values(unit: Any, _: Any) -> Array:
+        p, q = feature(in_unit(x, unit)), feature(in_unit(y, unit))
+        return unless_infinite(similarity(p, q, c / unit / unit), p * p + q * q)
+
+    unit = scaling_unit(x, y)
+    unit = array_namespace(x).maximum(unit, array_namespace(x).ones_like(unit))
+    return in_units(values, unit, unit)
+
+
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 """Luminance Y and chrominances I, Q as weights of red, green and blue."""
 T3 = T4 = 200.0
@@ -196,9 +216,13 @@ def weighted(image: Array, weights: tuple[float, ...]) -> Array:
     return terms[0] + terms[1] + terms[2]
 
 
-def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
+def chromatic_similarity(
+    p: tuple[Array, ...],
+    q: tuple[Array, ...],
+    alike: Callable[[Array, Array, float], Array] = similarity,
+) -> Array:
     """(S_I S_Q)^lambda; a negative product gives the real part of its complex power."""
-    product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
+    product = math.prod(alike(*planes) for planes in zip(p, q, (T3, T4), strict=True))
     xp = array_namespace(product)
     some = product != 0  # at 0 the power has no finite derivative
     power = where_valid(some, xp.abs(where_valid(some, product, 1.0)) ** LAMBDA)

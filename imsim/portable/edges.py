@@ -19,7 +19,18 @@ def edge_map(
     from skimage import feature  # slow to import
 
     scaled = image.astype(np.float64) / data_range
+    unit = edge_unit(scaled if mask is None else scaled[mask])
+    scaled, canny = scaled / unit, {**canny, **{key: canny[key] / unit for key in THRESHOLDS}}
     return feature.canny(scaled, mask=mask, **canny)  # type: ignore[no-any-return,no-untyped-call]
+
+
+THRESHOLDS = ("low_threshold", "high_threshold")
+
+
+def edge_unit(scaled: Array) -> float:
+    """Return a power of two by which gradients are divided so that their squares are numbers."""
+    largest = float(max(scaled.max(initial=0.0), -scaled.min(initial=0.0)))
+    return math.ldexp(1.0, max(math.frexp(largest)[1] - LARGEST_EXPONENT, 0))
 
 
 def edge_maps(
@@ -50,6 +61,8 @@ def correlation_of_counts(n: Array, n_p: Array, n_q: Array, n_both: Array) -> Ar
     return np.where(variances > 0, r, same.astype(float))
 
 
+LARGEST_EXPONENT = 500
+"""That of two of the largest value whose gradient has a square in float64."""
 BINS = 256
 """Bins from 0 to L, the data range."""
 LARGEST_EXACT = 2.0**53

@@ -25,6 +25,7 @@ from imsim.portable.arrays import (
     to_widest_float,
     where_valid,
 )
+from imsim.portable.units import ALL, SQUARES, scaling_unit
 from imsim.typing import Array
 
 SCALES = 4
@@ -183,6 +184,19 @@ def add_energy(energy: Array, even: Array, odd: Array, mean_even: Array, mean_od
     return energy + (even * mean_even + odd * mean_odd) - abs(even * mean_odd - odd * mean_even)
 
 
+def _scaled(image: Array, lowest: Array, scale: float) -> Array:
+    """Return ``scale * (image - lowest)``, divided by a power of two where squares would overflow.
+
+    `EPSILON` is no part of such values.
+    """
+    xp = array_namespace(image)
+    most = 2.0 ** (math.frexp(float(xp.finfo(image.dtype).max))[1] // SQUARES)
+    unit = scaling_unit(image)
+    unit = xp.maximum(unit, xp.ones_like(unit))
+    centred = scale * (image / unit - lowest / unit)
+    return centred * xp.minimum(unit, most / scaling_unit(centred, root=ALL))
+
+
 def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> Array:
     """Phase congruency of each pixel, from 0 (none) to 1; 0 throughout a constant image.
 
@@ -192,7 +206,7 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
     xp = array_namespace(image)
     bank = filters_like(image)
     # No filter passes the mean. Less its minimum, a constant image is exactly 0.
-    centred = scale * (image - minimum(image, valid)[..., None, None])
+    centred = _scaled(image, minimum(image, valid)[..., None, None], scale)
     spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
 
     energy_all = amplitude_all = xp.zeros_like(image)

@@ -29,6 +29,8 @@ PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
 PRODUCTS, SQUARES = 16, 3
 """Ordinary pixels reach up to this root of the largest float: the 16th root for products of sums of
 squares, the third root for squares only."""
+ALL = 1000
+"""The root for a unit of nearly all pixels; the ordinary ones are those between 0.5 and 2."""
 BETWEEN = 0.55
 """Exponent of a unit between 1 and the largest pixel; sums of squares need more than a half."""
 CANCELLING = 2.0**-28

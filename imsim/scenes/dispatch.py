@@ -65,11 +65,13 @@ def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[
         return a, b, mask, weights
     given = Given(a, b, mask, is_planned, weights)
     values = {"a": a, "b": b, "mask": mask, "weights": weights}
-    size = sum(Source(*pair).nbytes for pair in values.items() if is_stored(pair[1]))
+    is_masked = mask is not None or weights is not None
+    stored = {k: Source(k, v, is_masked=is_masked) for k, v in values.items() if is_stored(v)}
+    size = sum(source.nbytes for source in stored.values())
     is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
     if is_small and not (is_lazy(given) or is_planned):
         a, b, mask, weights = (
-            _read(name, value) if is_stored(value) else value for name, value in values.items()
+            _read(stored[k]) if k in stored else value for k, value in values.items()
         )
         return a, b, mask, weights
     if weights is not None:
@@ -102,11 +104,10 @@ def _in_memory(given: Given) -> str:
     return "compute a and b first, e.g. a.compute()" if is_lazy(given) else MEMORY_HINT
 
 
-def _read(name: str, value: Any) -> Array:
+def _read(source: Source) -> Array:
     """Read the whole of a stored array, with the checks of its parts."""
-    if isinstance(value, np.ndarray):
-        return value
-    source = Source(name, value)
+    if isinstance(source.value, np.ndarray):
+        return source.value
     room = np.empty(source.shape, source.dtype)
     source.read_into(room, tuple(slice(0, side) for side in source.shape))
     return room
@@ -125,7 +126,8 @@ def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int)
                     f"{name} is a {kind(value)}, and is compared with what is read in blocks",
                     f"pass numpy.asarray({name})",
                 )
-        sources.append(None if value is None else Source(name, value))
+        is_masked = given.mask is not None
+        sources.append(None if value is None else Source(name, value, is_masked=is_masked))
     a, b, mask = sources
     if a is None or b is None:
         raise ImsimError("a or b is None", "pass two images")

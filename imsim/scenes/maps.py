@@ -140,7 +140,8 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
         )
     if is_tensor(out) or is_of_jax(out):
         raise DTypeError(f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out")
-    if own not in (np.float32, np.float64):
+    native = own.newbyteorder("=") if isinstance(own, np.dtype) else own
+    if native not in (np.float32, np.float64):
         raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ImsimError("out is an array that is read-only", "pass one that can be written to")

@@ -41,9 +41,9 @@ def is_stored(value: Any) -> bool:
 class Source:
     """An array that is read by slices, and checked as it is read."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: Any, *, is_masked: bool = False) -> None:
         if not isinstance(value, np.ndarray):
-            check_meaning(name, value, is_stored=True)
+            check_meaning(name, value, is_stored=True, is_masked=is_masked)
         self.name, self.value = name, value
         if any(side != side for side in value.shape):
             raise ShapeError(

@@ -365,9 +365,9 @@ def test_a_map_that_does_not_fit_needs_a_place() -> None:
         imsim.se_map(Stored(a), b, memory=100_000, out=np.zeros((3, 3)))
     with pytest.raises(imsim.DTypeError, match="out has dtype"):
         imsim.se_map(Stored(a), b, memory=100_000, out=np.zeros((200, 200), np.uint8))
-    out = np.zeros((200, 200))
-    assert imsim.se_map(a, b, out=out) is out
-    assert_array_equal(out, imsim.se_map(a, b))
+    for out in (np.zeros((200, 200)), np.zeros((200, 200), ">f8")):
+        assert imsim.se_map(a, b, out=out) is out
+        assert_array_equal(out, imsim.se_map(a, b))
 
 
 def test_empty_masks_are_told_once() -> None:
@@ -503,8 +503,11 @@ def test_fill_values() -> None:
         if allowed:
             assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
             continue
-        with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.*a\[\.\.\.\]"):
+        with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.* pass mask="):
             imsim.rmse(x, b, memory=100_000)
+        mask = a > a.mean()
+        for memory in (100_000, 10_000_000):  # in blocks, and as a whole
+            assert_allclose(imsim.rmse(x, b, mask=mask, memory=memory), imsim.rmse(a, b, mask=mask))
 
 
 @pytest.mark.parametrize(
@@ -524,5 +527,5 @@ def test_attributes_of_stores_that_mark_what_is_no_data(value: Any, told: str | 
     if told is None:
         assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
         return
-    with pytest.raises(imsim.DTypeError, match=rf"a is .*_FillValue, {told}, .* and mask="):
+    with pytest.raises(imsim.DTypeError, match=rf"a is .*_FillValue, {told}, .* pass mask="):
         imsim.rmse(x, b, memory=100_000)

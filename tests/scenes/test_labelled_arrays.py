@@ -310,6 +310,9 @@ def test_masks_that_are_refused() -> None:
         imsim.rmse(A, B, mask=xr.Dataset({"m": A > 3}))
     with pytest.raises(imsim.DTypeError, match=r"^mask is .*axes have names"):
         imsim.rmse(A.values, B.values, mask=A > 3)
+    for function in (imsim.finite_mask, imsim.differing_pixels, imsim.align):
+        with pytest.raises(imsim.DTypeError, match=r"^a is .*axes have names"):
+            function(bands, bands, channel_axis="band")
 
 
 # Pixels without data.

@@ -13,6 +13,7 @@ from scipy import ndimage
 from imsim.caches import kept
 from imsim.kernels.common.jit import allocating, exact, exact_part
 from imsim.kernels.common.planes import NO_MASK
+from imsim.portable.edges import edge_unit
 from imsim.typing import Array
 
 TRUNCATE = 4.0
@@ -65,6 +66,9 @@ def find_strengths(
         smoothed /= _smooth(inside.astype(np.float64), sigma)[wanted] + np.finfo(np.float64).eps
     # Single precision, as in scikit-image. A threshold of 0 lets every gradient pass.
     low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
+    unit = edge_unit(smoothed)
+    if unit > 1:
+        smoothed, low, high_threshold = smoothed / unit, low / unit, high_threshold / unit
     room = np.empty((3, stop - start + 3, width))
     inside = NO_MASK if mask is None else mask
     _thin(
