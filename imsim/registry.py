@@ -37,6 +37,9 @@ class ReadOnly(Mapping[K, V]):
     def __len__(self) -> int:
         return len(self._facts)
 
+    def __eq__(self, other: object) -> bool:  # each call of a metric asks
+        return self._facts == (other._facts if isinstance(other, ReadOnly) else other)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._facts!r})"
 
