@@ -38,13 +38,8 @@ MASKED = tuple(
     for is_masked in ((False, True) if (name, options) in USUAL else ("min_coverage" in options,))
 )
 """By default masked and not, with options once: each is a kernel of its own."""
-IN_FLOAT32 = tuple(
-    case
-    for case in MASKED
-    if (case[:2] in USUAL and not case[2]) or case[1].get("window_size") == 4
-)
-"""Each size is compiled for each dtype, the usual ones by themselves, all others together. Masks
-are about places, not about dtypes."""
+IN_FLOAT32 = tuple(case for case in MASKED if case[:2] in USUAL or case[1].get("window_size") == 4)
+"""Each size is compiled for each dtype, the usual ones by themselves, all others together."""
 RARE = (
     ("ssim", {"window": "uniform", "window_size": 6, "sample_covariance": True}),
     ("uiq", {"block_size": 5}),

@@ -35,11 +35,7 @@ def pair(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> tuple[
 
 
 @pytest.mark.parametrize("frame", [(64, 64), (33, 47)], ids=str)
-@pytest.mark.parametrize(
-    # As uint16 it is a kernel of its own; tests/test_inputs.py has one.
-    "dtype",
-    [np.uint8, pytest.param(np.uint16, marks=pytest.mark.thorough), np.float32, np.float64],
-)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
     """Entropy and edges exactly; the structural similarity as in its own test."""
     x, y = pair(rng, (2, *frame), dtype)

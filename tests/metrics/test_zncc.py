@@ -27,7 +27,6 @@ from strategies import region as some_region
 import imsim
 
 gains = st.floats(0.01, 100)
-thorough = pytest.mark.thorough
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
@@ -100,12 +99,7 @@ def close(size: int, dtype: Any = np.float64) -> float:
 
 
 @pytest.mark.parametrize("frame", FRAMES_OF_WINDOWS, ids=str)
-@pytest.mark.parametrize(
-    "dtype",
-    # A kernel of its own; that of UIQ loads pixels by the same lines.
-    [pytest.param(d, marks=thorough if d == np.uint16 else ()) for d in DTYPES],
-    ids=lambda d: d.__name__,
-)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_engines_agree_in_windows(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
     images = pair(rng, (2, *frame), dtype)
     for mask in fewer_masks(rng, frame, dtype):
