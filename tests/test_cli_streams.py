@@ -28,6 +28,7 @@ GATE = "--metrics rmse --fail-under rmse=0"
 @pytest.fixture(autouse=True)
 def _two_images(empty_directory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", HOME)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # processes start in half the time
     save("a.png", GREY), save("b.png", NOISY)
 
 

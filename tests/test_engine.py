@@ -80,7 +80,6 @@ def test_far_above_the_data_range_size_is_no_matter(name: str, rng: np.random.Ge
 
 
 @pytest.mark.parametrize("name", imsim.METRICS)
-@pytest.mark.no_cover
 def test_every_order_of_magnitude(name: str, rng: np.random.Generator) -> None:
     """The engines agree from the smallest to the largest squares of squares, and beyond."""
     function = imsim.METRICS[name].function

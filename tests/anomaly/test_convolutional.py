@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,6 @@ NEVER = 1e-12
 """A probability at which nothing happens, but the shapes are those of others."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler() -> Iterator[None]:
-    """Compiling takes longer than these tiny networks could ever save by it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def textures(n: int = 24, side: int = 32, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(n, side, side))
     return np.stack([gaussian_filter(image, 2) for image in noise]).astype(np.float32)
@@ -60,7 +51,6 @@ def model() -> ConvAutoencoder:
     return ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
 
 
-@pytest.mark.no_cover
 def test_same_seed_same_weights(model: ConvAutoencoder) -> None:
     same = ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
     other = ConvAutoencoder(**TINY, seed=1).fit(textures() * 3 + 50)
@@ -116,7 +106,6 @@ def test_losses_by_their_definitions() -> None:
     assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
 
 
-@pytest.mark.no_cover
 def test_errors_where_a_body_was_count_more() -> None:
     images, masks = textures(2), np.stack([disc(), disc(radius=9)])
     images[~masks] = 0
@@ -146,7 +135,6 @@ def test_steps_rise_and_fall() -> None:
     assert convolutional._step_length(0, 1) == 1  # the only step
 
 
-@pytest.mark.no_cover
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
     bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
@@ -166,7 +154,6 @@ def test_bodies_in_training() -> None:
     assert not np.asarray(convolutional.render(np.zeros((3, 0, 6)), 8, 8)).any()
 
 
-@pytest.mark.no_cover
 def test_training_with_bodies_keeps_them_out_of_the_reconstruction() -> None:
     good = textures(48)
     bad = textures(10, seed=1)
