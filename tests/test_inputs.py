@@ -78,7 +78,7 @@ def test_same_values_same_bits(variant: Variant, rng: np.random.Generator) -> No
 def test_byte_order(variant: Variant, rng: np.random.Generator) -> None:
     images = textured_pair(rng, *FRAME, colour=variant.colour)
     # As uint16 in this range, each window is a kernel of its own.
-    short = "u2" if variant.metric in PIXELWISE else "i2"
+    short = "u2" if variant.metric in PIXELWISE and variant.id != "zncc_map()" else "i2"
     for dtype in (short, "i4", "i8", "f2", "f4"):
         a, b = (v.astype(dtype) for v in images)
         swapped = np.dtype(dtype).newbyteorder(">")

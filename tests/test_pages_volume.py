@@ -121,7 +121,7 @@ def test_what_is_masked_is_no_worst_place():
 
 
 def test_nan_and_infinity():
-    a, b = A.astype(np.float32), B.astype(np.float32)
+    a, b = A.astype(float), B.astype(float)
     b[3, 2, 1] = np.nan
     html = pages.volume_report(a, b, data_range=255)
     assert "At 1 of them a value is NaN or infinite." in html
@@ -168,8 +168,8 @@ def test_a_page_keeps_its_size_and_says_how(monkeypatch):
     monkeypatch.setattr(voxels, "CUT_BYTES", 6000)
     monkeypatch.setattr(voxels, "COPY_BYTES", 6000)
     shape = (16, 40, 44)
-    a, b = (RNG.integers(0, 256, shape).astype(np.uint8) for _ in range(2))
-    html = pages.volume_report(a, b, spacing=(2, 1, 1))
+    a, b = (RNG.integers(0, 256, shape).astype(float) for _ in range(2))
+    html = pages.volume_report(a, b, data_range=255, spacing=(2, 1, 1))
     depth, height, width = data_of(html)["step"]
     assert height == width > depth
     assert f"show blocks of {width} × {height} × {depth} voxels" in html

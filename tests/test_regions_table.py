@@ -200,7 +200,8 @@ def test_images_of_other_dtypes(rng: np.random.Generator, dtype: str) -> None:
     a, b = (v.astype(dtype) if dtype != "bool" else v > 120 for v in textured_pair(rng, *FRAME))
     labels = label_image("cells", rng, *FRAME)
     options = {"data_range": 1 if dtype == "bool" else 255}
-    found = regions(a, b, labels, CROPPED, **options)
+    # Of bytes with so small a range, SSIM is a kernel of its own, of seconds.
+    found = regions(a, b, labels, [n for n in CROPPED if n != "ssim" or dtype != "bool"], **options)
     if dtype in {"float16", ">f4"}:  # whose arithmetic is that of float32
         a, b = (v.astype(np.float32) for v in (a, b))
     assert_rows(found, a, b, labels, **options)
