@@ -32,8 +32,7 @@ demo: $(DEMO)/installed
 	$(DEMO)/bin/python examples/anomaly_detection.py -o build/anomaly_report
 
 test: $(TEST)/installed
-	$(TEST)/bin/python -m pytest -n auto --matrices only tests
-	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
+	$(TEST)/bin/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=95
 
 test-thorough: $(TENSORS)/installed
 	$(TENSORS)/bin/python -m pytest -n auto --thorough

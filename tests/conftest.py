@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,9 @@ collect_ignore = ["new_metric.py"]
 """Registers a metric when it is imported, which is to happen in processes of their own only."""
 
 
-MATRICES = {
-    f"test_{name}"
-    for name in (
-        *("all_gradients", "all_or_nothing", "array_api", "bad_input", "cli_reading"),
-        *("cli_walk", "compare", "contract", "detector", "differing", "distant_pixelwise"),
-        *("distant_windows", "docs", "drift", "exact_integers", "examples", "faults", "fsim"),
-        *("fsim_gradient", "fsim_oracle", "fuzz", "gains", "gmsd", "golden", "golden_maps"),
-        *("golden_phase_congruency", "human_agreement", "identities", "imed", "import_arrows"),
-        *("inputs", "inspection_report", "issm", "large_frames", "lazy", "learning"),
-        *("mask_oracles", "masks", "not_finite", "pose", "properties", "properties_pixelwise"),
-        *("report", "roc", "se", "sh", "simulate", "ssim", "statistics", "tampering"),
-        *("threshold", "uiq", "weights", "windows", "zncc"),
-    )
-}
-"""Modules that go over many inputs, or compile much. Under coverage, they take twice as long, and
-all other tests together reach nearly the same lines. They run first: the others find kernels that
-are compiled."""
+UNCOVERED = frozenset(Path(__file__).with_name("no_cover.txt").read_text(encoding="utf-8").split())
+"""Modules and tests that take long and, together, reach hardly a line alone: coverage, with which
+they would take half as long again, looks away from them."""
 
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -76,10 +63,9 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the suite run on the portable engine, whole, or in two parts, one under coverage."""
+    """Let the suite run on the portable engine, and with all its variants."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
     parser.addoption("--thorough", action="store_true", help="also run what is marked thorough")
-    parser.addoption("--matrices", choices=("with", "without", "only"), default="with")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,15 +84,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the modules that `--matrices` does not ask for, and tensors without PyTorch."""
-    if collection_path.is_dir() and collection_path.name == "tensors" and not HAS_TORCH:
-        return True
-    choice = config.getoption("--matrices")
-    if collection_path.suffix != ".py" or choice == "with":
-        return None
-    is_matrix = collection_path.stem in MATRICES
-    return True if is_matrix is (choice == "without") else None
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out tests of tensors without PyTorch."""
+    is_tensors = collection_path.is_dir() and collection_path.name == "tensors"
+    return True if is_tensors and not HAS_TORCH else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let coverage look away from what is long, and from the fixtures that it makes."""
+    coverage = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    test = item.nodeid.partition("[")[0]
+    if coverage is None or UNCOVERED.isdisjoint((test, test.partition("::")[0])):
+        return (yield)
+    coverage.pause()
+    try:
+        return (yield)
+    finally:
+        coverage.resume()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -236,7 +236,6 @@ class TestMasks:
     def report(self, model, *arguments):
         return run("report", model, "good.npy", "bad", "-o", "page", *arguments)
 
-    @pytest.mark.no_cover
     def test_numbers_in_text_and_page(self, capsys, model, judged):
         Path("masks/2.png").rename("masks/2_mask.png")
         assert self.report(model, "--masks", "masks") == 0

@@ -80,7 +80,6 @@ def both(capsys, *arguments, status=0):
 
 
 @pytest.mark.parametrize("ending", ["tif", "npy", pytest.param("zarr", marks=pytest.mark.thorough)])
-@pytest.mark.no_cover
 def test_every_metric(capsys, ending):
     write = tiled if ending == "tif" else stored
     pair = [A, B]
@@ -94,7 +93,6 @@ def test_every_metric(capsys, ending):
         assert "raise --memory above the size of an image" in large["skipped"][name]
 
 
-@pytest.mark.no_cover
 def test_two_formats_and_colours(capsys):
     save("a.tif", np.dstack([A, B, A]), tile=(64, 48), photometric="rgb", compression="zlib")
     stored("b.npy", np.dstack([B, A, A]))
@@ -256,7 +254,6 @@ class TestMaps:
 
         return write
 
-    @pytest.mark.no_cover
     def test_numbers(self, maps):
         found = {}
         for name in maps("npy", OF_GREY):

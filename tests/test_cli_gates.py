@@ -376,7 +376,6 @@ class TestLimits:
 
     @pytest.mark.parametrize("name", [*imsim.METRICS, *imsim.COUNTS])
     @pytest.mark.parametrize("option", [["--mask", "m.png"], ["--ignore", "0,0,99,99"]])
-    @pytest.mark.no_cover
     def test_nothing_left_to_score_never_passes(self, capsys, name, option):
         a = save("a.png", RGB)
         save("m.png", np.zeros(RGB.shape[:2], np.uint8))

@@ -144,7 +144,6 @@ class TestPictures:
 class TestResume:
     @pytest.mark.parametrize("form", ["csv", "jsonl"])
     @pytest.mark.parametrize("kept", range(1, 9))
-    @pytest.mark.no_cover
     def test_wherever_it_was_interrupted(self, capsys, model, form, kept):
         for name, image in (("a", good(50)), ("b", bad()), ("c", frame(52))):
             save(f"in/{name}.png", image)

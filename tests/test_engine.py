@@ -64,7 +64,6 @@ def test_numpy_only_metrics_refuse_other_arrays() -> None:
 
 
 @pytest.mark.parametrize("name", imsim.METRICS)
-@pytest.mark.no_cover
 def test_every_order_of_magnitude(name: str, rng: np.random.Generator) -> None:
     """The engines agree from the smallest to the largest squares of squares, and beyond."""
     function = imsim.METRICS[name].function

@@ -133,7 +133,6 @@ def test_damage(fits):
 
 
 @pytest.mark.parametrize("form", ["RICE_1", "GZIP_1", "PLIO_1", "HCOMPRESS_1"])
-@pytest.mark.no_cover
 def test_compressed_tiles_have_a_sum(fits, form):
     pixels = (GREY // 2).astype(np.int16)
     hdu = fits.CompImageHDU(pixels, compression_type=form)

@@ -124,7 +124,6 @@ def test_values_that_are_not_stored():
 
 @pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"maxshape": (None, None)}])
 @pytest.mark.parametrize("size", [2, 4, 8, 32, 64, 256, 1024, 1 << 20])
-@pytest.mark.no_cover
 def test_an_index_of_chunks_in_parts_zero_is_damage(options, size, request):
     # Pixels of 0, which is the fill value, are stored too.
     pixels = np.tile(GREY, (2, 2)) | 1

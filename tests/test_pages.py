@@ -396,7 +396,6 @@ class TestSizes:
         assert "The pixels span 10000, which is more." in text
         assert "Of the reference" not in text
 
-    @pytest.mark.no_cover
     def test_full_hd_takes_at_most_8_mb(self):
         rng = np.random.default_rng(0)
         a, b = rng.integers(0, 256, (2, 1080, 1920, 3), dtype=np.uint8)  # nothing to compress

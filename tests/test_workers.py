@@ -52,7 +52,6 @@ def run_python(code: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("name", [*imsim.METRICS])
-@pytest.mark.no_cover
 def test_result_does_not_depend_on_workers(name: str) -> None:
     x, y = images()
     x, y = np.stack([x, y, x]), np.stack([y, y, x + 1])

@@ -60,7 +60,6 @@ def model() -> ConvAutoencoder:
     return ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
 
 
-@pytest.mark.no_cover
 def test_same_seed_same_weights(model: ConvAutoencoder) -> None:
     same = ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
     other = ConvAutoencoder(**TINY, seed=1).fit(textures() * 3 + 50)
@@ -116,7 +115,6 @@ def test_losses_by_their_definitions() -> None:
     assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
 
 
-@pytest.mark.no_cover
 def test_errors_where_a_body_was_count_more() -> None:
     images, masks = textures(2), np.stack([disc(), disc(radius=9)])
     images[~masks] = 0
@@ -146,7 +144,6 @@ def test_steps_rise_and_fall() -> None:
     assert convolutional._step_length(0, 1) == 1  # the only step
 
 
-@pytest.mark.no_cover
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
     bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
@@ -166,7 +163,6 @@ def test_bodies_in_training() -> None:
     assert not np.asarray(convolutional.render(np.zeros((3, 0, 6)), 8, 8)).any()
 
 
-@pytest.mark.no_cover
 def test_training_with_bodies_keeps_them_out_of_the_reconstruction() -> None:
     good = textures(48)
     bad = textures(10, seed=1)

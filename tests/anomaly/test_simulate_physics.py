@@ -196,7 +196,6 @@ def test_flat_and_dark_field_flatten_an_empty_frame() -> None:
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
-@pytest.mark.no_cover
 def test_no_defect_leaves_its_reach(kind: str) -> None:
     """The box that `place` cuts out holds the whole defect."""
     axis = np.linspace(-30, 30, 301)

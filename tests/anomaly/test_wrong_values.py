@@ -99,7 +99,6 @@ def test_parameters_of_functions(function: Any) -> None:
             assert is_documented(lambda n=name, o=odd: function(**CALLS[function] | {n: o}))
 
 
-@pytest.mark.no_cover
 def test_parameters_of_the_report(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="the report is optional")
     figure, drawn = Writer.figure, set()

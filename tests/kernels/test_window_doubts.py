@@ -209,7 +209,6 @@ def test_faint_texture_far_from_the_mean_of_its_tile_keeps_its_digits(use, name,
         if m.map_function is not None and not m.map_needs_channels and not m.numpy_only
     ],
 )
-@pytest.mark.no_cover
 def test_maps_of_a_page_are_those_of_the_formula(name, kind, dtype):
     """Of two strips and several tiles, with many parts in which one image or both are constant."""
     metric, rng = imsim.METRICS[name], np.random.default_rng(8)

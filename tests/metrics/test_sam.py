@@ -30,7 +30,6 @@ gains = st.floats(0.01, 100)
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("mode", ["image", "spectral"])
-@pytest.mark.no_cover
 def test_engines_agree(rng: Any, mode: str, dtype: Any, frame: tuple[int, int]) -> None:
     # Both engines compute in float64, whatever the dtype.
     close = tolerance(np.float64, 16, 3 * frame[0] * frame[1])

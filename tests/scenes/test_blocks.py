@@ -197,7 +197,6 @@ def test_sums_of_whole_numbers_are_exact() -> None:
 
 @pytest.mark.parametrize("name", MAPPED)
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.no_cover
 def test_maps(name: str, masked: bool) -> None:
     facts = MAPPED[name]
     assert facts.map_function is not None

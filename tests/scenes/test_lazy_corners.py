@@ -93,7 +93,6 @@ def test_one_against_a_batch(name: str) -> None:
     [v for v in (*SCORES, *MAPS_OF) if imsim.METRICS[v.metric].pieces is not None],
     ids=lambda variant: variant.id,
 )
-@pytest.mark.no_cover
 def test_all_options(variant: Any) -> None:
     """Of `downsample`, the cells are in the test of a coarse grid: these images have none."""
     sides = FRAME
