@@ -21,6 +21,8 @@ import imsim
 # 4 of 5 CPU seconds. The variable is for processes that tests start.
 threadpool_limits(1, user_api="blas")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Most optimisations take half of the time of compiling a program; tests/tensors have them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every
 # property runs over all metrics, and the whole suite has to stay a matter of minutes. Those that

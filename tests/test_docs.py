@@ -6,11 +6,9 @@ import importlib
 import inspect
 import re
 import shlex
-from contextlib import nullcontext
 
 import pytest
 from documents import DOCS, KINDS, PAGES, ROOT, WITH_JAX, blocks, run
-from quick_jax import quick_jax
 
 import imsim
 from benchmarks import parity_tensors
@@ -124,8 +122,7 @@ def test_pages_that_are_hidden_in_a_table_of_contents_have_a_link(page):
     ],
 )
 def test_python_on_the_page_runs_from_top_to_bottom(page):
-    with quick_jax() if page in WITH_JAX else nullcontext():
-        run(page)
+    run(page)
 
 
 def test_every_block_of_python_is_one_that_runs():

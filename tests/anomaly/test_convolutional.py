@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ TINY: dict[str, Any] = {
 }
 NEVER = 1e-12
 """A probability at which nothing happens, but the shapes are those of others."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler() -> Iterator[None]:
-    """Compiling takes longer than these tiny networks could ever save by it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def textures(n: int = 24, side: int = 32, seed: int = 0) -> np.ndarray:

@@ -64,11 +64,8 @@ def test_a_detector_with_a_network_says_what_to_install(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("equinox", reason="the convolutional model is optional")
-    jax = pytest.importorskip("jax")
     from imsim.anomaly import convolutional
 
-    jax.config.update("jax_disable_most_optimizations", True)  # compiling is all that takes time
-    request.addfinalizer(lambda: jax.config.update("jax_disable_most_optimizations", False))
     history = {"loss": [1.0], "validation_loss": []}
     monkeypatch.setattr(
         convolutional.ConvAutoencoder,

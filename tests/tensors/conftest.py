@@ -10,6 +10,14 @@ from engines import formulas
 from libraries import JAX, TORCH, Library
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _optimised() -> Iterator[None]:
+    """What users run; other tests do without, see tests/conftest.py."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(autouse=True)
 def _double_precision() -> Iterator[None]:
     with jax.enable_x64(True):
