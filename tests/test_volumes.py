@@ -391,9 +391,12 @@ def test_constant_volumes(facts: Metric) -> None:
 
 
 @each
-def test_workers_change_no_bit(facts: Metric) -> None:
-    a, b = pair(shape=(70, 30, 40))
+def test_slabs_join_and_workers_change_no_bit(facts: Metric) -> None:
+    """A slab holds 64 planes and 24 rows of positions, which windows of 11 voxels leave here."""
+    a, b = pair(shape=(80, 40, 16))
     found = call(facts, a, b)
+    with formulas():
+        assert found == pytest.approx(call(facts, a, b), rel=1e-11, abs=1e-11)
     with imsim.workers(1):
         assert call(facts, a, b) == found
 
