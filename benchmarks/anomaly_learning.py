@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,7 +69,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     amount = Amount(60 if quick else 200, 80, 120, (11,), 10)
     with warnings.catch_warnings(action="ignore"):  # of images left out, and of few images
-        print(f"{SHARE:.0%} of {amount.train} good images are bad\n{with_bad_ones(amount)}\n")
+        for given in (amount, replace(amount, train=40)):
+            print(f"{SHARE:.0%} of {given.train} good images are bad\n{with_bad_ones(given)}\n")
         print(of_few(3 if quick else 20))
 
 

@@ -30,11 +30,12 @@ LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
 """The same of the brightness."""
 WINDOW, STRIDE = 3, 2
 """Side of a window of places, and how far apart windows lie at most."""
-RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
+TEXTURES = {"texture": 0.9, "coarse texture": 0.75, "lumps": 0.75}
+"""Names of the strengths of details of 2, 4 and 8 pixels, and the share of the smallest of them
+whose mean each is: edges and foreign bodies are not in it, which cover more of coarse details, and
+where the half of an image is flat it is not 0, as the median would be."""
+RAW = ("level", "contrast", "border", "noise", *TEXTURES, "column pattern", "row pattern")
 """Names of the raw statistics of an image, in the order of their columns."""
-_BODY = 0.9
-"""Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
-and where the half of an image is flat it is not 0, as the median would be."""
 RANGES = 10.0
 """Ratio of contrasts beyond which images have another range: from 12 to 16 bits it is 16, from
 percent 100, from 8 bits to shares 255, while a new harvest changes it by a few tenths."""
@@ -206,28 +207,30 @@ def of_image(image: NDArray[Any], used: Booleans | None) -> list[float]:
     if used is not None and not used.all():
         pixels[~used] = pixels[used].mean()
     height, width = (side // 2 * 2 for side in pixels.shape)
-    above, below = pixels[0:height:2, :width], pixels[1:height:2, :width]
-    total, step = above + below, below - above
-    blocks = (total[:, ::2] + total[:, 1::2]) / 4
-    down = blocks[1:] - blocks[:-1]
+    step = pixels[1:height:2, :width] - pixels[0:height:2, :width]
+    strengths = [_strength((step[:, 1::2] - step[:, ::2]) / 2, TEXTURES["texture"])]
+    blocks = pixels
+    for share in TEXTURES.values():
+        rows, columns = (side // 2 * 2 for side in blocks.shape)
+        pairs = blocks[0:rows:2, :columns] + blocks[1:rows:2, :columns]
+        blocks = (pairs[:, ::2] + pairs[:, 1::2]) / 4
+        strengths.append(_strength(np.diff(np.diff(blocks, axis=0), axis=1) / 2, share))
     edge = min(BORDER, *(side // 2 for side in pixels.shape))
     return [
         float(pixels.mean()),
         float(pixels.std()),
         float(np.median(border(pixels[None], edge))) if edge else 0.0,
-        _strength((step[:, 1::2] - step[:, ::2]) / 2),
-        _strength((down[:, 1:] - down[:, :-1]) / 2),
-        _strength(np.diff(pixels.mean(axis=0), 2)),
-        _strength(np.diff(pixels.mean(axis=1), 2)),
+        *strengths,
+        *(_strength(np.diff(pixels.mean(axis=k), 2), TEXTURES["texture"]) for k in (0, 1)),
     ]
 
 
-def _strength(details: Doubles) -> float:
-    """Return the mean absolute value of the smaller details."""
+def _strength(details: Doubles, share: float) -> float:
+    """Return the mean absolute value of a share of the details, the smaller ones."""
     values = np.abs(details).ravel()
     if not values.size:
         return 0.0
-    number = max(1, round(_BODY * values.size))
+    number = max(1, round(share * values.size))
     return float(np.partition(values, number - 1)[:number].mean())
 
 

@@ -18,7 +18,7 @@ from imsim.anomaly.descriptions import RAW, check_raw, raw_statistics, warn_of_o
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
-from imsim.anomaly.statistics import GoodStatistics
+from imsim.anomaly.statistics import METRIC, GoodStatistics
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import silent, warn
@@ -117,8 +117,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
         of interquartile ranges above the upper quartile. At least 5 % and five images have to be
-        so, or, of 30 to 99 images, one twice as far; and a quarter at most. None keeps all
-        images.
+        so, and a quarter at most; of 30 to 99 images two by FSIM of peeled ones, or else those
+        twice as far. None keeps all images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 
@@ -147,7 +147,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
-    raw_statistics_ : float64 array, shape (n, 7)
+    raw_statistics_ : float64 array, shape (n, 9)
         Of the good images that were learned from, for `DriftAlarm`.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
@@ -505,6 +505,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             folds,
             self._compare,
             by_distances=self.aggregate_ == scoring.STATISTICS,
+            short_tailed=peel is not None and self.metric == METRIC,
             peel=peel if isinstance(peel, VirtualPeel) else None,
         )
 

@@ -87,7 +87,7 @@ class Chart(NamedTuple):
 class DriftAlarm:
     r"""Say that live images are no longer like the good ones, before false alarms do.
 
-    Each image has nine numbers: seven raw statistics, its anomaly score, and whether it could not
+    Each image has eleven numbers: nine raw statistics, its anomaly score, and whether it could not
     be inspected. A chart follows each of them. Of raw statistics and score, it follows the rank r
     among the n good images, as a number of a normal distribution, so that no distribution is
     assumed and a single image, however odd, weighs little:
@@ -109,9 +109,10 @@ class DriftAlarm:
 
     - *level*: the mean, *contrast*: the standard deviation, *border*: the median of a strip of 3
       pixels along the frame, which is the open beam of an X-ray image;
-    - *noise*: the strength of details of one pixel, and *texture*, of two: the mean of
-      :math:`|a - b - c + d| / 2` over squares of four pixels, or of four blocks of 2 x 2, but for
-      the largest tenth of them;
+    - *noise*: the strength of details of one pixel, *texture*, of two, *coarse texture*, of four,
+      and *lumps*, of eight: the mean of :math:`|a - b - c + d| / 2` over squares of four pixels, or
+      of four blocks of so many pixels, but for the largest tenth of them, and from four pixels on
+      the largest quarter;
     - *column pattern*, *row pattern*: the mean absolute second difference of the means over the
       columns, or rows, but for the largest tenth: stripes of the detector.
 
@@ -130,9 +131,9 @@ class DriftAlarm:
     ----------
     names : tuple of str
         The charts: ``"level"``, ``"contrast"``, ``"border"``, ``"noise"``, ``"texture"``,
-        ``"column pattern"``, ``"row pattern"``, ``"anomaly score"``, ``"not inspected"``. Those are
-        left out that cannot speak within 100 images, whatever these show, since too few good images
-        are known.
+        ``"coarse texture"``, ``"lumps"``, ``"column pattern"``, ``"row pattern"``,
+        ``"anomaly score"``, ``"not inspected"``. Those are left out that cannot speak within 100
+        images, whatever these show, since too few good images are known.
     limits : dict of str to float
         By name: of the share not inspected, of the chart of the score, and of the absolute value of
         the other charts.

@@ -44,6 +44,10 @@ def noise(n: int, *, deviation: float = 2.0, seed: int = 0, size: int = 16) -> A
     return 100 + np.random.default_rng(seed).normal(0, deviation, (n, size, size))
 
 
+def coarser(images: Any, side: int) -> Any:
+    return np.kron(images[:, ::side, ::side], np.ones((side, side)))
+
+
 def known(raw: Any, scores: Any = (), left_out: int = 0) -> Any:
     """What an alarm reads of a detector."""
     return SimpleNamespace(
@@ -95,7 +99,9 @@ class TestWhatItSees:
             ("contrast", lambda x: 100 + 2 * (x - 100)),
             ("border", lambda x: x + 5),
             ("noise", lambda x: 100 + 2 * (x - 100)),
-            ("texture", lambda x: np.repeat(np.repeat(x[:, ::2, ::2], 2, axis=1), 2, axis=2)),
+            ("texture", lambda x: coarser(x, 2)),
+            ("coarse texture", lambda x: coarser(x, 4)),
+            ("lumps", lambda x: coarser(x, 8)),
             ("column pattern", lambda x: x + np.arange(16) % 2 * 3),
             ("row pattern", lambda x: x + np.arange(16)[:, None] % 2 * 3),
         ],
@@ -404,10 +410,10 @@ class TestWhatIsRefused:
             alarm.miss(-1)
 
     def test_statistics_in_a_file_that_are_none(self):
-        for row in (np.full(7, np.inf), [np.nan, *range(6)]):
+        for row in (np.full(len(RAW), np.inf), [np.nan, *range(1, len(RAW))]):
             raw = as_raw(np.arange(5.0))
             raw[2] = row
             with pytest.raises(imsim.OptionError, match="raw statistics"):
                 check_raw(raw)
         with pytest.raises(imsim.OptionError, match="raw statistics"):
-            check_raw(np.full((3, 7), np.nan))
+            check_raw(np.full((3, len(RAW)), np.nan))

@@ -50,6 +50,9 @@ def test_faults_are_found_and_nothing_else() -> None:
         (np.s_[:, 0], 0),
         (np.s_[-2:], 1.4),
         (np.s_[:32, 40], 0),  # a sensor that is read from both ends
+        (np.s_[30:38, 25:33], 0),
+        (np.s_[30:37, 25:33], 0.6),
+        (np.s_[:, 30:38], 0),
     ],
 )
 def test_faults_side_by_side_are_found(place: Any, value: float) -> None:
@@ -58,6 +61,37 @@ def test_faults_side_by_side_are_found(place: Any, value: float) -> None:
     found = signal.faults_of(absorbed(images))
     assert found[expected].all()
     assert (found & ~expected).sum() <= 3  # half a column is not ended to the pixel
+
+
+@pytest.mark.parametrize("value", [0, 0.3])
+def test_what_is_as_wide_as_an_item_is_no_fault(value: float) -> None:
+    images = GOOD.copy()
+    images[:, 20:29, 20:29] = value
+    assert not signal.faults_of(absorbed(images))[21:28, 21:28].any()
+
+
+def test_wide_faults_are_named_and_do_little_harm() -> None:
+    aurocs = []
+    for place in (np.s_[:0], np.s_[:, 28:36, 28:36]):
+        good, judged = GOOD.copy(), JUDGED.images.copy()
+        good[place] = judged[place] = 0
+        detector = AnomalyDetector(random_state=0)
+        if aurocs:
+            with pytest.warns(UserWarning, match="stuck in rows 28 to 35, columns 28 to 35: its"):
+                detector.fit(good)
+        else:
+            detector.fit(good)
+        aurocs.append(roc_auc_score(JUDGED.labels, detector.anomaly_score(judged)))
+    assert aurocs[1] > aurocs[0] - 0.05  # 0.6 without repair; 64 pixels hide a body
+
+
+def test_a_column_that_dies_later_is_the_reason() -> None:
+    peel = xray.VirtualPeel().fit(GOOD)
+    images = GOOD.copy()
+    images[:, :, 30] = 0
+    problems = peel.problems(images)
+    assert problems
+    assert all("column that is dark from end to end" in reason for reason in problems.values())
 
 
 def test_what_is_blurred_is_no_cluster() -> None:

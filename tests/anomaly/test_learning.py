@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 import imsim
-from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, statistics
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, simulate, statistics
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.held_out import FOLDS, check_groups, deal_folds, odd_ones, with_twins
 from imsim.anomaly.pca import MeanModel
@@ -133,6 +133,13 @@ def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
         np.quantile(np.log(few), 0.75) + 2 * np.ptp(np.quantile(np.log(few), [0.25, 0.75]))
     )
     assert not odd_ones(few, 1.5).any()
+    # Of few scores with short tails, two will do, and the farthest do not hide the others.
+    few[:4, 0] = np.exp(
+        np.quantile(np.log(few), 0.75)
+        + np.array([3.5, 2.8, 2.1, 1.5]) * np.ptp(np.quantile(np.log(few), [0.25, 0.75]))
+    )
+    assert odd_ones(few, 1.5).sum() < 4
+    np.testing.assert_array_equal(odd_ones(few, 1.5, short_tailed=True), np.arange(40) < 4)
     # Of more, four are too few to act on, and scores next to the median are never odd.
     assert not odd_ones(np.concatenate([good[:96], np.full((4, 1), 4.0)]), 1.5).any()
     close = np.concatenate([1 + rng.normal(0, 1e-3, (90, 1)), np.full((10, 1), 1.2)])
@@ -172,6 +179,14 @@ def test_a_tenth_of_few_images_is_left_out() -> None:
         detector = whole(aggregate="mean").fit(images)
     assert {0, 10, 20, 30} <= set(detector.odd_)
     assert len(detector.odd_) <= 7
+
+
+def test_bad_images_do_not_hide_behind_the_rim_that_they_make_seem_strong() -> None:
+    good = simulate.potatoes(40, seed=516).images
+    bad = simulate.dataset("potato", good=0, bad=4, seed=616).images
+    with pytest.warns(OddImageWarning):
+        detector = AnomalyDetector(random_state=0).fit(np.concatenate([good, bad]))
+    assert {40, 41, 42, 43} <= set(detector.odd_)
 
 
 @pytest.mark.parametrize("fence", [-1, "x", np.nan, True])

@@ -27,6 +27,7 @@ from imsim.anomaly.xray.frames import (
     logarithm,
     report,
 )
+from imsim.errors import warn
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 from imsim.workers import divided, in_parts
 
@@ -70,7 +71,9 @@ class VirtualPeel(Stored):
 
     1. Absorbance A from the pixel values; the frame's border is the open beam. Pixels, rows and
        columns that stand alone, or up to five together, in the median or in the variation of the
-       good images are faults of the detector: they take the value of the nearest sound pixel. The
+       good images are faults of the detector; so is what is dark in nearly all of them, or never
+       changes, up to an eighth of the frame wide. They take the mean of the next sound pixels in
+       the four directions, by the inverse square of their distance. The
        gains of columns and rows drift after the flat field was taken; each image shows them in its
        open beam, and they are subtracted. A pixel of a single image that stands alone takes the
        middle of its neighbours.
@@ -188,7 +191,15 @@ class VirtualPeel(Stored):
         sample = self._measured(frames[stacks.sample_of(len(frames), signal.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
-            self.faults_ = signal.faults_of(sample[sound])
+            dark = () if self.kind_ != "absorbance" else (np.inf,)  # which has any unit
+            self.faults_ = signal.faults_of(sample[sound], *dark)
+        for rows, columns in signal.wide(self.faults_):
+            warn(
+                f"the detector is dead or stuck in rows {rows.start} to {rows.stop - 1}, columns "
+                f"{columns.start} to {columns.stop - 1}: its pixels there take what those around "
+                "show, and what lies behind them is not seen; have it mended",
+                UserWarning,
+            )
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
@@ -316,6 +327,12 @@ class VirtualPeel(Stored):
             problems.setdefault(
                 i, f"shows an item of which a peel of {self.width} pixels leaves nothing"
             )
+            dark = absorbed[i] > signal.DARK
+            if dark.all(axis=0).any() or dark.all(axis=1).any():
+                problems[i] = (
+                    "has a row or column that is dark from end to end: is the detector at fault? "
+                    "good images did not have it"
+                )
             with np.errstate(over="ignore"):  # numbers beyond float32 count as infinite
                 values = frames[part.start + i].astype(np.float32)
             if np.isfinite(values).all() and not np.isfinite(absorbed[i]).all():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from imsim.anomaly.stacks import ROBUST, Booleans, Doubles, Floats, nearest, product
 from imsim.anomaly.xray.frames import border, eroded, halfway
@@ -31,7 +32,16 @@ _LINE, _THROUGHOUT = 10.0, 0.9
 """A row or column is faulty if it differs from its neighbours by this many robust standard
 deviations of all, and in this share of its length, which begins at the frame."""
 _WIDEST = 5
-"""Most rows and columns that are faulty together."""
+"""Most rows and columns that are faulty together, and stand alone."""
+DARK, _NEARLY_ALL = 4.6, 0.9
+"""Absorbance of 1 % of the open beam, and the share of the good images in which a dead pixel is
+darker."""
+_CLEAR, _MANY = 0.1, 8
+"""A pixel never changes if it has one value in so many good images, and is not the open beam, which
+may be cut off at the top."""
+_BROADEST = 8
+"""What is always dark or never changes is a fault up to this part of the frame's side: what is
+wider may be an item."""
 _ROWS = 128
 """Rows whose clusters are sought at a time: 50 arrays of them are held."""
 _STILL = 1e-6
@@ -68,35 +78,70 @@ _LEAST_STRENGTH = 0.1
 """Least strength, as a part of the median one: flat parts must not be amplified to noise."""
 
 
-def faults_of(images: Floats) -> Booleans:
+def faults_of(images: Floats, dark: float = DARK) -> Booleans:
     """Find pixels, clusters, rows and columns that stand alone among good images.
 
     Items lie in many places, or have no structure of single pixels: what stays alone is the sensor.
     Its level is seen in the median of the images; what is stuck at the level of items in how little
-    it varies.
+    it varies. Pixels that are darker than `dark` in nearly all images, or never change, need not be
+    compared with their neighbours.
     """
-    variation = np.log(np.maximum(np.std(images, axis=0), _STILL))
+    deviation = np.std(images, axis=0)
+    variation = np.log(np.maximum(deviation, _STILL))
     middle = np.median(images, axis=0)
     found = lone(middle[None])[0] | _alone(middle) | _alone(variation)
+    dead = (images > dark).mean(axis=0) > _NEARLY_ALL
+    if len(images) >= _MANY:
+        dead |= (deviation < _STILL) & (np.abs(middle) > _CLEAR)
+    broad = [side // _BROADEST + 1 for side in dead.shape]
+    labels, number = ndimage.label(dead)
+    narrow = np.ones(number + 1, np.bool_)
+    narrow[labels[ndimage.minimum_filter(dead, broad, mode="constant")]] = False
+    found |= dead & narrow[labels]
     return found if found.mean() < 0.5 else np.zeros_like(found)
 
 
+def wide(faults: Booleans) -> list[tuple[slice, slice]]:
+    """Return the boxes of faults that are wider than those that hide hardly any body."""
+    opened = ndimage.grey_opening(faults.astype(np.uint8), _WIDEST + 1, mode="constant")
+    return list(ndimage.find_objects(ndimage.label(opened)[0]))
+
+
 def repaired(images: NDArray[Any], faults: Booleans) -> NDArray[Any]:
-    """Replace faulty pixels by the nearest sound ones."""
+    """Replace faulty pixels by what the sound ones around them show."""
     if not faults.any():
         return images
     result = images.copy()
-    result[..., faults] = images[..., *_sources(faults.shape, np.packbits(faults).tobytes())]
+    flat, total = images.reshape(*images.shape[:-2], -1), np.float32(0)
+    for places, weights in _sources(faults.shape, np.packbits(faults).tobytes()):
+        total = total + flat[..., places] * weights
+    result[..., faults] = total
     return result
 
 
 @kept
-def _sources(shape: tuple[int, int], packed: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return row and column of the sound pixel that stands for each faulty one."""
+def _sources(shape: tuple[int, int], packed: bytes) -> list[tuple[NDArray[Any], Floats]]:
+    """Return the sound pixels that stand for faulty ones, and their weights.
+
+    They are the next in each direction, by the inverse square of their distance: across a wide
+    fault, one side passes into the other. A pixel without any has the nearest one.
+    """
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=shape[0] * shape[1])
     faults = bits.reshape(shape).astype(np.bool_)
     rows, columns = nearest(faults)
-    return rows[faults], columns[faults]
+    places = [np.ravel_multi_index((rows, columns), shape)[faults]]
+    weights = [np.full(len(places[0]), 1e-12)]
+    index = np.arange(faults.size).reshape(shape)
+    for turns in range(4):
+        sound, numbers = np.rot90(~faults, turns), np.rot90(index, turns)
+        steps = np.arange(sound.shape[1])
+        last = np.maximum.accumulate(np.where(sound, steps, -1), axis=1)
+        found = np.take_along_axis(numbers, np.maximum(last, 0), axis=1)
+        share = np.where(last < 0, 0.0, 1 / np.maximum(steps - last, 1.0) ** 2)
+        places.append(np.rot90(found, -turns)[faults])
+        weights.append(np.rot90(share, -turns)[faults])
+    every = np.sum(weights, axis=0)
+    return [(p, (w / every).astype(np.float32)) for p, w in zip(places, weights, strict=True)]
 
 
 def without_lone(images: Floats) -> Floats:
