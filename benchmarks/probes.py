@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import WORKS
-from benchmarks.timing import Spread
+from benchmarks.timing import Call, Spread
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,14 +122,16 @@ def _status(field: str) -> int:
 
 
 def _memory(work: str, size: int, masked: bool) -> dict[str, float]:
-    small = _pair(work, 512)
-    WORKS[work].bind(*small, np.ones((512, 512), bool) if masked else None)()
+    def call_on(x: Any, y: Any) -> Call:
+        mask = np.ones(x.shape, bool) if masked else None
+        if mask is not None:
+            mask[: len(x) // 4] = False
+        return WORKS[work].bind(x, y, mask)
+
+    for small in (512, 1024):  # which compile all kernels that larger images need
+        call_on(*_pair(work, small))()
     x, y = _pair(work, size)
-    mask = None
-    if masked:
-        mask = np.ones((size, size), bool)
-        mask[: size // 4] = False
-    call = WORKS[work].bind(x, y, mask)
+    call = call_on(x, y)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # forget the highest peak so far
         before = _status("VmRSS")

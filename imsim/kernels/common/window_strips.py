@@ -49,6 +49,8 @@ from imsim.workers import parallel
 
 MANY_POSITIONS = 4096
 """Positions of a frame whose mean takes the rounding errors of float32 away."""
+WIDER = 8
+"""Tiles of a strip of which a copy in float64 is made at a time."""
 STRIP_ROWS = 128
 """Rows of positions in a strip, the unit of work of a thread."""
 
@@ -246,7 +248,9 @@ class Positions:
             elif place == CROSSED:
                 kernel.fast(x, y, mask, span, results, masked, *constants, *own)
             elif place == DOUBTFUL:
-                self._run_wider(plane, first, last, found)
+                width = WIDER * self._tile
+                for left in range(first, last, width):
+                    self._run_wider(plane, left, min(left + width, last), found)
             elif has_map:
                 found.values[:, first:last] = np.nan
                 found.valid[:, first:last] = False
