@@ -46,7 +46,7 @@ Measured in turns with imsim, on as many threads. To copy an image moves as many
 two. The multiply-adds are those of separable windows: of x + y, x - y and their squares for SSIM
 and UIQ, of x - y for IMED. They run on numbers in registers, in the widest vectors that the
 compiler uses here. No other arithmetic, load or store counts, so 100 % of them is out of reach.
-SSIM of float32 computes the windows of the images' dark part in float64, at half the rate."""
+SSIM of float32 computes some windows where dark and bright parts meet again, in float64."""
 BETWEEN = """\
 Calls in a row find their images in the caches and the threads awake. Between other work, each call
 follows a pass over an array of 20 MB. The last column says how many times as long it takes with
