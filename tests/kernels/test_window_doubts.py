@@ -151,6 +151,17 @@ def test_tiles_that_a_mask_crosses_are_computed_in_float64_if_need_be(kind, monk
     np.testing.assert_array_equal(values, imsim.ssim_map(a, b, **options))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_lone_windows_of_a_full_mask_have_the_bits_of_none(seed):
+    """Covariances near 0 show the last bit."""
+    a = np.exp(4 * np.random.default_rng(seed).standard_normal((100, 100))).astype(np.float32)
+    b, options = np.zeros_like(a), {"data_range": 1.0}
+    full = np.ones(a.shape, np.bool_)
+    assert imsim.ssim(a, b, **options) == imsim.ssim(a, b, mask=full, **options)
+    maps = (imsim.ssim_map(a, b, mask=mask, **options) for mask in (None, full))
+    np.testing.assert_array_equal(*maps)
+
+
 def test_weights_of_0_and_1_are_a_mask_in_a_photograph():
     rng = np.random.default_rng(5)
     a = _scene("black", rng).astype(np.float32)

@@ -1,7 +1,8 @@
 """Windows in float32: offsets, tiles that are left to float64, and lone windows that are.
 
-Sums of squares about an offset have 24 binary digits. A window keeps few of them where the offset
-is far from its pixels, and these vary little: the shadows of a bright tile.
+Sums of squares about an offset have 24 binary digits. The variance of a window keeps few of them
+where the offset is far from the pixels and the pixels vary little, as in the shadows of a bright
+tile.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ STRICT = 8.0
 """How many times as strict as usual the limits of float32 are where neighbouring windows are alike:
 they share their rounding error, which no mean reduces."""
 FLAT = 2.0**-15
-"""Share of the variance in the mean square below which pixels hardly vary."""
+"""Share of the variance in the mean square about the offset below which pixels hardly vary."""
 LEVEL_U, LEVEL_D, SPREAD_U, SPREAD_D, REACH_U, REACH_D, TOP, LEFT = range(8)
-"""What is known of a block: means of x + y and x - y, n^2 times their variances, how far from
-these means the rules allow offsets to lie, its place."""
+"""What is known of a block of n pixels: means of x + y and x - y, n^2 times their variances, how
+far from these means `quality_row` allows offsets to lie, first row and first column."""
 ALMOST = 1 - 2.0**-40
 """Share of a reach that rounding does not exceed."""
-SPARSE = 12
-"""Windows of a box for each that is doubtful, from which on these are computed one by one."""
+ALONE = 12
+"""Doubtful windows are computed one by one where the box around those of a tile has so many windows
+for each of them."""
 LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
 """Rows and columns from pixels to those that equal them if an image has few values or repeats."""
 
@@ -105,12 +107,13 @@ def _centre(levels, reaches):  # type: ignore[no-untyped-def]
     """Return an offset within reach of as many levels as possible; NaN if of none.
 
     It is as far from each of these, in parts of its reach, as it must be: their weighted Chebyshev
-    centre, which two of them determine. Levels of the other sign have that of the other sign.
+    centre, which two of them determine. That of the negated levels is its negative.
     """
-    total = 0.0
+    turn = 1.0
     for i in range(levels.size):
-        total += levels[i]
-    turn = -1.0 if total < 0 else 1.0
+        if levels[i] != 0:
+            turn = -1.0 if levels[i] < 0 else 1.0
+            break
     most, place = 0, np.nan
     for i in range(levels.size):
         low, count = turn * levels[i] - reaches[i] * ALMOST, 0
@@ -160,6 +163,7 @@ def find_doubtful(x, y, inside, width, size, tile, constants, limits, places, le
                 block[TOP], block[LEFT] = top, start
                 u, d = n * block[LEVEL_U], n * block[LEVEL_D]
                 brightness, variances = u * u + d * d + c1, block[SPREAD_U] + block[SPREAD_D] + c2
+                # The largest n^2 mean squares about an offset that the rules allow.
                 most = brightness * brightness / (share_of_mean * (d * d) + TINY)
                 most_u = min(most, variances / few)
                 most_u = min(most_u, variances * variances / (share * block[SPREAD_D] + TINY))
@@ -170,7 +174,7 @@ def find_doubtful(x, y, inside, width, size, tile, constants, limits, places, le
         some, enough = blocks[:number], max(possible, 16) / 16
         u = _centre(some[:, LEVEL_U], some[:, REACH_U])
         d = _centre(some[:, LEVEL_D], some[:, REACH_D])
-        if possible == 0:  # nor is there a mask that leaves none
+        if possible == 0:  # the tile is smaller than a block
             u, d = _means(x[:, left:right], y[:, left:right])
         levels[k, 0], levels[k, 1] = (u + d) / 2, (u - d) / 2
         offset_u, offset_d = levels[k, 0] + levels[k, 1], levels[k, 0] - levels[k, 1]
@@ -209,7 +213,8 @@ def settle_few(  # type: ignore[no-untyped-def]
 ):
     """Compute doubtful windows in float64, one by one, where they are sparse in a tile.
 
-    Return whether none is left. Taps, limits and constants are those of float64.
+    Add their sum to ``out[0]``; return whether no doubtful window remains. Taps, limits and
+    constants are those of float64.
     """
     remaining = 0
     for k in range(doubtful.shape[1]):
@@ -224,7 +229,7 @@ def settle_few(  # type: ignore[no-untyped-def]
                         number += 1
                         left, right = min(left, first + j), max(right, first + j + 1)
         remaining += number
-        if number * SPARSE > (bottom - top) * (right - left):
+        if number * ALONE > (bottom - top) * (right - left):
             continue
         for row in range(top, bottom):
             if doubtful[row, k]:

@@ -327,7 +327,8 @@ class Positions:
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         if kernel.wider and not is_weighted:
             places = found.values, found.doubtful, tile
-            if settle_few(x, y, mask, *places, *kernel.wider.few, found.sums):
+            inside = None if mask is None or mask.all() else mask  # the same bits as without one
+            if settle_few(x, y, inside, *places, *kernel.wider.few, found.sums):
                 _clip_total(found.sums)
                 return
         total = np.zeros(2)

@@ -279,11 +279,11 @@ def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful
 
 @part
 def _total_of_numbers(found, count):  # type: ignore[no-untyped-def]
-    """Sum a row without its NaN."""
-    total = found.dtype.type(0)
+    """Sum a row without its NaN; in float32, equal values would round alike."""
+    total = 0.0
     for j in range(count):
         if not np.isnan(found[j]):
-            total += found[j]
+            total += np.float64(found[j])
     return total
 
 
