@@ -396,7 +396,7 @@ class ConvAutoencoder(Stored):
         return result
 
     def get_state(self) -> State:
-        """Return what `from_state` needs."""
+        """Return what ``from_state`` needs."""
         told, arrays = super().get_state()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays |= {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}

@@ -327,7 +327,7 @@ class Card:
         return [asdict(lesson) for lesson in self.lessons]
 
     def get_state(self) -> State:
-        """Return what `from_state` needs."""
+        """Return what ``from_state`` needs."""
         return {"lessons": self.to_list()}, {"digests": self.digests}
 
     @classmethod

@@ -244,7 +244,7 @@ class GoodStatistics(Stored):
         return self.linear_.reconstruct(images, masks)
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: with the statistics of the descriptions there are."""
+        """Return what ``from_state`` needs: with the statistics of the descriptions there are."""
         told, arrays = super().get_state()
         for name, moments in zip(self._local, self.moments_, strict=True):
             arrays |= {f"{name}/{part}": np.asarray(a) for part, a in vars(moments).items()}

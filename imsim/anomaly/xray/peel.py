@@ -290,7 +290,7 @@ class VirtualPeel(Stored):
         return _merged(in_parts(doubt, len(frames), stacks.batch_images(frames)))
 
     def get_state(self) -> State:
-        """Return what `from_state` needs; without a body there is no filter."""
+        """Return what ``from_state`` needs; without a body there is no filter."""
         told, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
