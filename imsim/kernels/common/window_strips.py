@@ -239,14 +239,13 @@ class Positions:
         plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
         constants = kernel.strict_constants if is_strict else kernel.constants
         results = tuple(found)  # of no name, for which kernels are compiled
-        levels = np.empty((found.doubtful.shape[1], 2), np.float32) if kernel.doubts else None
-        own = () if levels is None else (levels,)
-        for place, first, last in self._spans(mask, x, y, levels):
+        levels = (np.empty((found.doubtful.shape[1], 2), np.float32),) if kernel.doubts else ()
+        for place, first, last in self._spans(mask, (x, y, *levels) if levels else None):
             span = (first, last, keeps)
             if place == INSIDE:
-                kernel.fast(x, y, None, span, results, plain, *constants, *own)
+                kernel.fast(x, y, None, span, results, plain, *constants, *levels)
             elif place == CROSSED:
-                kernel.fast(x, y, mask, span, results, masked, *constants, *own)
+                kernel.fast(x, y, mask, span, results, masked, *constants, *levels)
             elif place == DOUBTFUL:
                 width = WIDER * self._tile
                 for left in range(first, last, width):
@@ -274,24 +273,22 @@ class Positions:
         _clip_total(found.sums)
 
     def _spans(
-        self,
-        mask: Array | None,
-        x: Array | None = None,
-        y: Array | None = None,
-        levels: Array | None = None,
+        self, mask: Array | None, doubts: tuple[Array, ...] | None = None
     ) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
 
-        A tile inside the mask gives the same bits as without a mask. With `levels`, tiles are found
-        too that float32 need not try, and offsets for the others.
+        The fast kernel gives a tile inside the mask the same bits as without a mask. With `doubts`,
+        which are both images and memory for offsets, tiles are found too that float32 need not try,
+        and offsets for the others.
         """
         width, tile, kernel = self._frame[1], self._tile, self._strips
-        if mask is None and levels is None:
+        if mask is None and doubts is None:
             return [(INSIDE, 0, width)]
         places = np.full(-(-width // tile), INSIDE)
         if mask is not None:
             find_places(mask, kernel.window.size, tile, places)
-        if x is not None and levels is not None:
+        if doubts is not None:
+            x, y, levels = doubts
             of_tiles = width, kernel.window.size, tile
             blocks, inside = block_memory(x.shape[0], tile + kernel.window.size, places.size)
             if mask is not None:
