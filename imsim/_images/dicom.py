@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark, check_runs
 from imsim._images.dicom_frames import Frame, Headers, arranged, check_alike, frames_of
+from imsim._images.jpeg import check_end_mark
 from imsim._images.metadata import Space, of_dicom
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, needing
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_runs, needing
 from imsim._images.reading import Reading, Source, check_deflated
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 

@@ -19,6 +19,7 @@ from imsim._images.arrays import (
     UNIT,
     Axes,
     axes_of,
+    channel_of,
     no_data_of,
     number_of,
     pages_of,
@@ -26,7 +27,6 @@ from imsim._images.arrays import (
 from imsim._images.metadata import Grid
 from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
 from imsim._images.reading import Reading, Source
-from imsim._images.zarr_nodes import channel_of
 
 _FIRST = 48  # bytes of the shortest superblock, with which a file begins
 

@@ -16,7 +16,7 @@ import numpy as np
 from imsim._images.metadata import NO_DATA, Georeference
 from imsim._images.pictures import Array, needing
 from imsim._images.png import PALETTE, PNG_SIGNATURE, ImageHeader, chunk
-from imsim._images.zarr_nodes import node_at
+from imsim._images.zarr_arrays import node_at
 
 _CHUNK = 512
 _PACKED = 2**22

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark, check_runs, check_webp
-from imsim._images.jpeg import check_stream
-from imsim._images.pictures import Array, ImageFileError
+from imsim._images.jpeg import check_end_mark, check_stream
+from imsim._images.pictures import Array, ImageFileError, check_runs
+from imsim._images.webp_avif import check_webp
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
