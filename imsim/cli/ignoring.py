@@ -116,29 +116,29 @@ class Ignored(NamedTuple):
             tuple(areas),
         )
 
-    def in_either(self) -> Iterator[tuple[str, float]]:
-        """Yield each option on values of either image, and the value that it leaves out."""
-        yield from ((f"--ignore-value {value:.15g}", value) for value in self.values)
-        if self.nan:
-            yield "--ignore-nan", math.nan
-
-    def of_colours(self, reference: Picture) -> Iterator[tuple[str, Array]]:
-        """Yield each option on colours, and the pixels of the reference that it leaves out."""
-        for colour in self.colours:
-            yield f"--ignore-colour {colour}", _of_colour(reference, colour)
-
-    def in_areas(
-        self, reference: Picture, image: Image, box: Box | None = None
+    def of_picture(
+        self, picture: Picture, image: Image | None, there: Array | None, box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each option on places, and the pixels of a part of an image that it leaves out."""
-        height, width = reference.sides[-2:]
-        box = box or (0, height, 0, width)
-        found: dict[str, Array] = {}
-        for area in self.areas_of(image):
-            pixels = area.pixels(box)
-            found[area.option] = found[area.option] | pixels if area.option in found else pixels
-        for option, pixels in found.items():
-            yield option, np.broadcast_to(pixels, reference.sides)
+        """Yield each option, and the pixels of a picture, or of a part of it, that it leaves out.
+
+        Of the test, `image` is None. `there` is where the picture has pixels of its own file.
+        """
+        values = [(f"--ignore-value {value:.15g}", value) for value in self.values]
+        found = [
+            (option, np.asarray(where_equal(picture.samples, value).any(axis=-1)))
+            for option, value in [*values, *[("--ignore-nan", math.nan)] * self.nan]
+        ]
+        colours = [] if image is None else self.colours
+        found += [(f"--ignore-colour {colour}", _of_colour(picture, colour)) for colour in colours]
+        for option, pixels in found:
+            yield option, pixels if there is None else pixels & there
+        height, width = picture.sides[-2:]
+        covered: dict[str, Array] = {}
+        for area in [] if image is None else self.areas_of(image):
+            pixels = area.pixels(box or (0, height, 0, width))
+            covered[area.option] = covered.get(area.option, pixels) | pixels
+        for option, pixels in covered.items():
+            yield option, np.broadcast_to(pixels, picture.sides)
 
     def areas_of(self, image: Image) -> list[Area]:
         """Return the areas of an image."""
@@ -173,22 +173,17 @@ class Ignored(NamedTuple):
         where each has pixels of its file: what it is filled up with has no value and no colour.
         """
         notes = []
+        uncovered = dict.fromkeys(area.option for area in self.areas_of(image))
         for picture, there in zip((reference, test), own or (None, None), strict=True):
             if picture.valid is not None:  # the picture has a note on that
                 mask = picture.valid if mask is None else mask & picture.valid
-            options = [(o, having(picture.samples, v)) for o, v in self.in_either()]
-            if picture is reference:
-                options += self.of_colours(reference)
-            options = [(o, found if there is None else found & there) for o, found in options]
-            if picture is reference:
-                areas = list(self.in_areas(reference, image))
-                notes += [beside(picture, o) for o, found in areas if not found.any()]
-                options += areas
-            for option, found in options:
+            place = image if picture is reference else None
+            for option, found in self.of_picture(picture, place, there):
                 if found.any():
+                    uncovered.pop(option, None)
                     notes.append(left_out(picture, int(np.count_nonzero(found)), option))
                     mask = ~found if mask is None else mask & ~found
-        return mask, notes
+        return mask, [*(beside(reference, option) for option in uncovered), *notes]
 
 
 def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
@@ -201,11 +196,6 @@ def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
 def beside(picture: Picture, option: str) -> tuple[str, str]:
     """Say that an option on places is of an image, and leaves out nothing of it."""
     return picture.path, f"{option} covers no pixel of it"
-
-
-def having(samples: Array, value: float) -> Array:
-    """Tell which pixels have a value in any channel, which is the last axis."""
-    return np.asarray(where_equal(samples, value).any(axis=-1))
 
 
 def _of_colour(picture: Picture, colour: str) -> Array:

@@ -27,10 +27,9 @@ from imsim._images import (
 )
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
-from imsim.cli.executors import in_order
 from imsim.cli.fitting import add_aligning
 from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
-from imsim.cli.jobs import Job, Jobs
+from imsim.cli.jobs import Job, Jobs, in_order
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import Settings, add_judging, settings_of
 from imsim.cli.options import add_command, add_reading, count, reading_of

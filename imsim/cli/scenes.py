@@ -18,7 +18,7 @@ from imsim._images.pictures import Contents, said_of_no_data
 from imsim._images.raster import Raster, is_raster
 from imsim._images.shown import TRANSPARENT
 from imsim.cli.areas import Box, Image
-from imsim.cli.ignoring import Ignored, beside, having, left_out
+from imsim.cli.ignoring import Ignored, beside, left_out
 from imsim.cli.options import count
 from imsim.cli.reading import broken_notes, emptied, range_notes
 from imsim.errors import OptionError
@@ -148,11 +148,8 @@ class Scene:
                 used = piece.valid if used is None else used & piece.valid
                 if fresh is not None and is_raster(self._pictures[index].pixels):
                     self._count(index, "", ~piece.valid[fresh])
-            options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
-            if piece is one:
-                options += self._ignored.of_colours(one)
-                options += self._ignored.in_areas(one, self._image, box)
-            for option, found in options:
+            place = self._image if piece is one else None
+            for option, found in self._ignored.of_picture(piece, place, None, box):
                 if found.any():
                     used = ~found if used is None else used & ~found
                     if fresh is not None:
