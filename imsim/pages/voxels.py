@@ -15,6 +15,7 @@ import numpy as np
 from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
 from imsim.differing import difference_of, size_of
 from imsim.errors import silent
+from imsim.pages import blocks
 from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, colour_table, map_scale, small_png
 from imsim.pages.content import deflated, finest, packed, text_size
 from imsim.pages.layers import (
@@ -208,52 +209,24 @@ def small(pair: VolumePair, step: Place) -> Small:
         slab = slice(start, start + step[0])
         mask = pair.mask[slab]
         reference, test = pair.reference[slab], pair.test[slab]
-        parts[0].append(_mean(reference, mask, step))
-        parts[1].append(_mean(test, mask, step))
+        parts[0].append(blocks.mean(reference, mask, step))
+        parts[1].append(blocks.mean(test, mask, step))
         signed = np.where(mask, changes(reference, test)[0], 0)
         with np.errstate(invalid="ignore"):
-            high, low = _folded(np.maximum, signed, step), _folded(np.minimum, signed, step)
+            high, low = (
+                blocks.folded(np.maximum, signed, step),
+                blocks.folded(np.minimum, signed, step),
+            )
             parts[2].append(np.where(high >= -low, high, low) + 0 * (high + low))
         if pair.local is not None:
             least = np.where(np.isnan(pair.local[slab]), np.inf, pair.local[slab])
-            least = _folded(np.minimum, least, step)
+            least = blocks.folded(np.minimum, least, step)
             parts[3].append(np.where(np.isinf(least), np.nan, least))
-        parts[4].append(_folded(np.maximum, mask, step))
+        parts[4].append(blocks.inside(mask, step))
     reference, test, difference, local, used = (
         np.concatenate(part) if part else None for part in parts
     )
     return Small(reference, test, difference, local, used)
-
-
-def _folded(function: Any, values: Array, step: Place) -> Array:
-    """Fold each block along the first three axes, as `numpy.add` sums it.
-
-    Strides are faster than `reduceat`, whose blocks are short here.
-    """
-    for axis, length in enumerate(step):
-        if length == 1:
-            continue
-        values = np.moveaxis(values, axis, 0)
-        folded = values[::length].copy()
-        for start in range(1, min(length, len(values))):
-            part = values[start::length]
-            function(folded[: len(part)], part, out=folded[: len(part)])
-        values = np.moveaxis(folded, 0, axis)
-    return values
-
-
-def _mean(image: Array, mask: Array, step: Place) -> Array:
-    """Average each block over its voxels inside the mask, or over all where none is inside."""
-    values = image.astype(np.float64)
-    if step == (1, 1, 1):
-        return values
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        mean = _folded(np.add, values, step) / _folded(np.add, np.ones((*mask.shape, 1)), step)
-        if mask.all():
-            return mean
-        inside = _folded(np.add, np.where(mask[..., None], values, 0), step)
-        count = _folded(np.add, mask.astype(np.float64), step)[..., None]
-        return np.where(count > 0, inside / count, mean)
 
 
 def scales_of(pair: VolumePair) -> dict[str, tuple[Scale, tuple[str, str] | None]]:
