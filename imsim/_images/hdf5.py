@@ -369,10 +369,5 @@ def _grid(dataset: Any, axes: Axes) -> Grid:
 
 def _attributes(dataset: Any) -> Mapping[str, Any]:
     """Return those attributes that tell about the pixels, as plain values."""
-    found = {}
-    for name in (*NO_DATA, *NOT_APPLIED, UNIT):
-        if name in dataset.attrs:
-            value = dataset.attrs[name]
-            value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-            found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return found
+    names = [name for name in (*NO_DATA, *NOT_APPLIED, UNIT) if name in dataset.attrs]
+    return {name: _attribute(dataset, name) for name in names}

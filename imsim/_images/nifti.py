@@ -61,7 +61,8 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
     final = rescaled_type(kind, slope, intercept)
     notes += scaling_notes(slope, intercept)
     space = _space(header, notes)
-    packed = _is_packed(source)
+    with source.open() as stream:
+        packed = stream.read(2) == GZIP_SIGNATURE
     kept: list[bytes] = []
     """Of a packed file of several volumes: it can be read from its start only."""
 
@@ -86,11 +87,6 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         )
 
     return Pages(number, read)
-
-
-def _is_packed(source: Source) -> bool:
-    with source.open() as stream:
-        return stream.read(2) == GZIP_SIGNATURE
 
 
 def _word(start: bytes) -> str:

@@ -253,14 +253,8 @@ def check_type(array: Node) -> None:
 
 
 _INEXACT = (
-    "quantize",
-    "fixedscaleoffset",
-    "scale_offset",
-    "bitround",
-    "zfpy",
-    "jpeg",
-    "lerc",
-    "sz3",
+    *("quantize", "fixedscaleoffset", "scale_offset", "bitround"),
+    *("zfpy", "jpeg", "lerc", "sz3"),
 )
 """In the names of codecs that may change numbers."""
 

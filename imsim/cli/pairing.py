@@ -87,7 +87,9 @@ class Folder:
     def _taken(self, place: str, inside: str, above: frozenset[Identity]) -> Iterator[_Below]:
         """Take the files of a folder, and yield its folders."""
         above |= {_identity(place)}
-        for entry in sorted(_entries(place), key=lambda entry: entry.name):
+        with os.scandir(place) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
             if entry.name.startswith("."):
                 continue
             name = os.path.join(inside, entry.name)
@@ -165,11 +167,6 @@ _WAYS: tuple[Callable[[str], str], ...] = (
     stem_of,
     lambda name: stem_of(composed(name)),
 )
-
-
-def _entries(place: str) -> list[os.DirEntry[str]]:
-    with os.scandir(place) as entries:
-        return list(entries)
 
 
 def _identity(path: str) -> Identity:

@@ -183,7 +183,7 @@ def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str 
     name, accept = item.name, without_index(item.name)[0]
     is_equal = found.status == "equal"
     address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
-    can = _can_replace(item.reference, item.test)
+    can = can_replace(item.reference, item.test)
     try:
         html = None if is_equal else found.html(f"../{INDEX}")
         small = thumbnails(found.pair)
@@ -211,7 +211,7 @@ def _failed(failure: Failure, run: _Run) -> Entry:
     path = failure.test or failure.reference
     name = _inside(path, run) if path else failure.message
     small, _ = _small(run, reference=failure.reference, test=failure.test)
-    can = "test" in small and failure.reference and _can_replace(failure.reference, failure.test)
+    can = "test" in small and failure.reference and can_replace(failure.reference, failure.test)
     status: Status = NOT_SCORED
     if failure.sizes:  # of volumes; images of different sizes have pages
         status = "failed" if run.settings.limits else "differs"
@@ -222,10 +222,6 @@ def _failed(failure: Failure, run: _Run) -> Entry:
         thumbnails=small,
         accept=without_index(name)[0] if can and not run.settings.volumes else None,
     )
-
-
-def _can_replace(reference: str, test: str | None) -> bool:
-    return test is not None and can_replace(*(without_index(path)[0] for path in (reference, test)))
 
 
 def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:

@@ -183,8 +183,9 @@ class Scene:
     ) -> None:
         """Look at values of the pixels that are used, for what is said about them."""
         inside = None if used is None else used[fresh]
-        self._used += _size(fresh, one) if inside is None else int(np.count_nonzero(inside))
         samples = [piece.samples[fresh] for piece in (one, other)]
+        size = samples[0][..., 0].size
+        self._used += size if inside is None else int(np.count_nonzero(inside))
         if self._data_range is not None:
             low, high = value_ends(
                 samples[0], samples[1], None if inside is None else inside[..., None]
@@ -262,11 +263,6 @@ def _piece(picture: Picture, box: Box) -> Picture:
         return picture._replace(pixels=found.pixels, valid=found.valid, notes=())
     valid = None if picture.valid is None else picture.valid[top:bottom, left:right]
     return picture._replace(pixels=picture.pixels[top:bottom, left:right], valid=valid, notes=())
-
-
-def _size(fresh: tuple[slice, slice], piece: Picture) -> int:
-    rows, columns = fresh
-    return int((rows.stop - rows.start) * (piece.sides[1] - columns.start))
 
 
 @contextmanager

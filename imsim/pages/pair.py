@@ -210,6 +210,10 @@ def pair_report(
     flat = pair.width > THIN * pair.height
     masked = not pair.mask.all()
     parts = "pixels" if pair.canvas.one_size else "pixels that both images have"
+    told: list[Html] = []
+    if (scores.keys() | scores.skipped.keys()) & METRICS.keys():
+        marked = masked and mask is not None
+        told = [tag("h2", "Scores"), score_table(scores, masked=marked, parts=parts)]
     return page(
         title,
         *heading(title, reasons, home),
@@ -221,7 +225,7 @@ def pair_report(
         large_picture(pair.width, pair.height),
         tag("h2", "All pictures"),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
-        *_scores(scores, masked=masked and (mask is not None), parts=parts),
+        *told,
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
@@ -391,12 +395,6 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
 
 
-def _scores(scores: Comparison, *, masked: bool, parts: str) -> list[Html]:
-    if not (scores.keys() | scores.skipped.keys()) & METRICS.keys():
-        return []
-    return [tag("h2", "Scores"), score_table(scores, masked=masked, parts=parts)]
-
-
 def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
     """Show each score with what it means; `parts` are what images are made of."""
     rows: list[list[object]] = []
@@ -413,11 +411,8 @@ def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
         better = "higher" if metric.higher_is_better else "lower"
         best = "depends" if math.isnan(metric.best) else number(metric.best)
         cell = Html("".join(about))
-        rows.append([name, score, better, best, _interval(metric.bounds), cell])
+        interval = " to ".join(number(bound, 4) for bound in metric.bounds)
+        rows.append([name, score, better, best, interval, cell])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
     caption = f"Scores of the {parts} that the mask uses" if masked else f"Scores of all {parts}"
     return tag("div", table(head, rows, caption), class_="scores")
-
-
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"{number(bounds[0], 4)} to {number(bounds[1], 4)}"

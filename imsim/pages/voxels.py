@@ -276,7 +276,7 @@ def cuts_of(pair: VolumePair, place: Place, lengths: tuple[float, ...], facts: A
         lambda side: _pictures(pair, place, side), CUT_BYTES, 1, max(pair.sides)
     )
     few = max(1, math.ceil((math.prod(pair.sides) / MOST_BLOCKS) ** (1 / 3)))
-    while math.prod(_blocks(pair, _step(lengths, few))) > MOST_BLOCKS:
+    while math.prod(map(math.ceil, np.divide(pair.sides, _step(lengths, few)))) > MOST_BLOCKS:
         few += 1
     size, copy = finest(
         lambda side: _copy(pair, _step(lengths, side)), COPY_BYTES, few, max(pair.sides)
@@ -289,11 +289,6 @@ def cuts_of(pair: VolumePair, place: Place, lengths: tuple[float, ...], facts: A
 def _step(lengths: tuple[float, ...], side: int) -> Place:
     least = min(lengths)
     depth, height, width = (max(1, round(side * least / length)) for length in lengths)
-    return depth, height, width
-
-
-def _blocks(pair: VolumePair, step: Place) -> Place:
-    depth, height, width = (math.ceil(n / s) for n, s in zip(pair.sides, step, strict=True))
     return depth, height, width
 
 
