@@ -63,16 +63,13 @@ class Images:
         """What is said once, not for every pair."""
         return self.picture.notes if self.picture else ()
 
-    def _index(self, index: int) -> int:
-        return 0 if len(self.file) == 1 else index
-
     def label(self, index: int) -> str:
         """Name an image, or the only one."""
-        return self.file.label(self._index(index))
+        return self.file.label(min(index, len(self.file) - 1))
 
     def read(self, index: int) -> Picture:
         """Read an image, or return the only one."""
-        return self.picture or self.file.read(self._index(index))
+        return self.picture or self.file.read(min(index, len(self.file) - 1))
 
 
 class Jobs:

@@ -27,12 +27,18 @@ from imsim._images import (
 )
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
-from imsim.cli.fitting import add_aligning
-from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
 from imsim.cli.jobs import Job, Jobs, in_order
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import Settings, add_judging, settings_of
-from imsim.cli.options import add_command, add_reading, count, reading_of
+from imsim.cli.options import (
+    IGNORING_HELP,
+    add_aligning,
+    add_command,
+    add_ignoring,
+    add_reading,
+    count,
+    reading_of,
+)
 from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.outputs import (
     check_folder,
@@ -140,7 +146,7 @@ def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generato
                 jobs.each(bar),
                 lambda item: _done(item, run),
                 threads,
-                singly=settings.volumes,  # many at once would fill the memory
+                singly=settings.volume,  # many at once would fill the memory
             )
             for item, (result, entry, html) in work:
                 if isinstance(item, Job):
@@ -201,7 +207,7 @@ def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str 
         [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
         small,
         None if is_equal else address,
-        None if is_equal or not can or run.settings.volumes else accept,
+        None if is_equal or not can or run.settings.volume else accept,
     )
     return found.result, entry, html
 
@@ -220,7 +226,7 @@ def _failed(failure: Failure, run: _Run) -> Entry:
         status,
         reasons=(failure.sizes or failure.message,),
         thumbnails=small,
-        accept=without_index(name)[0] if can and not run.settings.volumes else None,
+        accept=without_index(name)[0] if can and not run.settings.volume else None,
     )
 
 
@@ -232,7 +238,7 @@ def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
         name = _inside(path, run)
         small, problems = _small(run, reference=failure.reference, test=failure.test)
         can_accept = is_new and small and os.path.isfile(path)
-        new = name if can_accept and not run.settings.volumes else None
+        new = name if can_accept and not run.settings.volume else None
         reasons = [f"only in {run.folders[is_new]}", *problems]
         yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
 
