@@ -12,10 +12,10 @@ from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import SCALES, answer, channel_notes, kinds
-from imsim.pages.layers import pixels_of
+from imsim.pages.layers import local_map, pixels_of
 from imsim.pages.page import Html, asset, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
-from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, local_map, scales_of
+from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
@@ -128,7 +128,7 @@ def volume_report(
         pixels_of("test", test, channel_axis, 3),
         mask,
         data_range,
-        local_map(reference, test, options),
+        local_map(MAP, reference, test, options),
         ways,
         map_scale,
     )

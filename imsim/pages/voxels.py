@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
+from imsim import METRICS, ShapeError
 from imsim.differing import difference_of, size_of
-from imsim.errors import silent
 from imsim.pages import blocks
-from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, colour_table, map_scale, small_png
+from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, map_scale, small_png
 from imsim.pages.content import deflated, finest, packed, text_size
 from imsim.pages.layers import (
     ImagePair,
@@ -110,18 +109,6 @@ class VolumePair:
             self.data_range,
             usual_data_range([test.dtype]),
         )
-
-
-def local_map(reference: Any, test: Any, options: dict[str, Any]) -> Array | None:
-    """Return the map that tells the worst place, or None where the metric cannot run."""
-    function = METRICS[MAP].map_function
-    if function is None:
-        return None
-    try:
-        with silent(EmptyMaskWarning):  # the scores have already warned
-            return np.asarray(function(reference, test, **options))
-    except ImsimError:
-        return None
 
 
 def changes(reference: Array, test: Array) -> tuple[Array, Array]:
@@ -249,8 +236,6 @@ COPY_BYTES = 3_500_000
 """Most bytes of a page for the small copy."""
 MOST_BLOCKS = 2**21
 """Most blocks of the small copy."""
-STEPS = 255
-"""Steps of a scale; the step behind the last is what has none."""
 
 
 class Cuts(NamedTuple):
@@ -311,10 +296,8 @@ def _pictures(pair: VolumePair, place: Place, side: int) -> tuple[list[dict[str,
             difference_layer(images),
         ]
         if pair.local is not None:
-            local = pair.local[at]
-            far = np.asarray(METRICS[MAP].map_dissimilarity(local), dtype=np.float64)
             scale = scales_of(pair)[MAP][0]
-            layers.append(map_layer(images, MAP, "", Map(local, far), scale))
+            layers.append(map_layer(images, MAP, "", Map.of(MAP, pair.local[at]), scale))
         found.append({layer.name: small_png(layer.draw((side, side))) for layer in layers})
     size = sum(text_size(len(png)) for cut in found for png in cut.values())
     return found, size
@@ -331,7 +314,7 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
         layers[name] = {
             "values": packed(codes, before),
             "like": None if before is None else "reference",
-            "palette": None if coloured else _palette(pair.scale, BROKEN),
+            "palette": None if coloured else deflated(pair.scale.palette(BROKEN)),
         }
         before = codes
     for name, values, nothing in (
@@ -340,11 +323,11 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
     ):
         if values is not None:
             scale = scales[name][0]
-            codes = _codes(scale, np.where(np.isfinite(values), values, np.nan))
+            codes = scale.codes_of(np.where(np.isfinite(values), values, np.nan))
             layers[name] = {
                 "values": packed(_flat(codes)),
                 "like": None,
-                "palette": _palette(scale, nothing),
+                "palette": deflated(scale.palette(nothing)),
             }
     mask = None
     if not found.used.all():
@@ -358,23 +341,12 @@ def _codes_of_image(found: Small, name: str, scale: Scale, *, coloured: bool) ->
     broken = ~np.isfinite(values).all(axis=-1)
     if not coloured:
         grey = np.where(broken, np.nan, values.mean(axis=-1))
-        return _flat(_codes(scale, grey))
+        return _flat(scale.codes_of(grey))
     colours = scale.steps_of(np.where(broken[..., None], 0, values), 256)[0].astype(np.uint8)
     colours[broken] = BROKEN
     return colours.reshape(-1, *colours.shape[2:])
 
 
-def _codes(scale: Scale, values: Array) -> Array:
-    steps, nothing = scale.steps_of(values, STEPS)
-    return np.where(nothing, STEPS, steps).astype(np.uint8)
-
-
 def _flat(codes: Array) -> Array:
     """Lay the planes below each other, as one image of one channel."""
     return codes.reshape(-1, codes.shape[-1], 1)
-
-
-def _palette(scale: Scale, nothing: tuple[int, int, int]) -> str:
-    """Return the colours of all codes."""
-    colours = colour_table(scale.colours, STEPS)
-    return deflated(np.vstack([colours, [nothing]]).astype(np.uint8))
