@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.dicom_frames import Frame, Headers, arranged, check_alike, frames_of
 from imsim._images.jpeg import check_end_mark
 from imsim._images.metadata import Space, of_dicom
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_runs, needing
-from imsim._images.reading import Reading, Source, check_deflated
-from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
+from imsim._images.reading import Reading, Source, check_deflated, first_bytes
+from imsim._images.volumes import (
+    ADD_VOLUME,
+    Frame,
+    Headers,
+    arranged,
+    check_alike,
+    frames_of,
+    rescaled,
+    rescaled_type,
+    scaling_notes,
+)
 
 Kind = np.dtype[Any]
 Ends = tuple[int, int]
@@ -291,16 +300,8 @@ def _members(folder: str) -> Iterator[str]:
             continue
         # Many are called by a number, whose end looks like an ending.
         nameless = not ending or ending[1:].isdecimal()
-        if ending in _ENDINGS or (nameless and _is_marked(entry.path)):
+        if ending in _ENDINGS or (nameless and first_bytes(entry.path)[128:] == DICOM_SIGNATURE):
             yield entry.name
-
-
-def _is_marked(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == DICOM_SIGNATURE
-    except OSError:
-        return False
 
 
 def _header(file: Any) -> Any:

@@ -7,7 +7,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -23,7 +23,15 @@ from imsim._images.nifti import HEADER_BYTES, NIFTI_SIGNATURES, is_nifti, open_n
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import PNG_SIGNATURE, is_animated, open_png
 from imsim._images.raster import Raster
-from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, find, unpacked
+from imsim._images.reading import (
+    GZIP_SIGNATURE,
+    Reading,
+    Source,
+    beginning,
+    find,
+    first_bytes,
+    unpacked,
+)
 from imsim._images.tiff import open_tiff
 from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume
@@ -37,8 +45,6 @@ EXTENSIONS = (
 """Extensions of files that are taken from a folder; the content tells the format."""
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Extensions of packed files, behind the one that tells what is packed."""
-_START_BYTES = 132
-"""Bytes that tell a format; DICOM has its mark at their end."""
 _NAMED = (".npz", ".exr", *FITS_EXTENSIONS, *HDF5_EXTENSIONS)
 """Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
@@ -182,7 +188,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return dicom.open_series(file, reading)
     source = find(file, reading, _is_known)
     with source.open() as stream:
-        start = stream.read(_START_BYTES)
+        start = stream.read(132)  # DICOM has its mark at their end
     if not start:
         raise ImageFileError("is empty")
     if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)):
@@ -194,7 +200,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
                 raise ImageFileError(
                     "is packed by gzip, which is read of FITS and NIfTI", "unpack it: gunzip -k"
                 )
-            source, start = unpacked(source, reading), content[:_START_BYTES]
+            source, start = unpacked(source, reading), content[:132]
     if start[128:] == dicom.DICOM_SIGNATURE:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
@@ -418,10 +424,7 @@ def _no_image(path: str, start: bytes) -> tuple[str, str]:
 
 def why_not_read(path: str) -> str | None:
     """Say why an image is not taken from a folder, and what to do; None: it is no image."""
-    start = b""
-    if os.path.isfile(path):  # reading a pipe or a device might never end
-        with suppress(OSError), open(path, "rb") as file:
-            start = file.read(_START_BYTES)
+    start = first_bytes(path)
     kind = _unread(path, start)
     if kind is not None:
         return f"is {kind.name}, which is not read; {kind.remedy}"

@@ -25,6 +25,7 @@ from imsim._images import (
     why_not_read,
     without_index,
 )
+from imsim._images.reading import first_bytes
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
 from imsim.cli.jobs import Job, Jobs, in_order
@@ -84,8 +85,6 @@ class ReportPages:
                     f"{folder}: is there, and holds no report; name a new folder, or an empty one"
                 )
         check_folder(folder, inputs)
-        with writing_to(folder):
-            os.makedirs(folder, exist_ok=True)
         # Whatever happens, the folder is known as ours, and an old index does not stay.
         unfinished = "This report is being written, or was interrupted."
         self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
@@ -110,13 +109,7 @@ class ReportPages:
 
 def _is_ours(path: str) -> bool:
     """Tell whether a file is a page of this program."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        return False
-    try:
-        with open(path, "rb") as file:
-            return _MARK in file.read(_HEAD)
-    except OSError:
-        return False
+    return _MARK in first_bytes(path, _HEAD)
 
 
 class _Run(NamedTuple):
