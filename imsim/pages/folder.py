@@ -188,22 +188,23 @@ def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
     name = tag("a", entry.name, href=entry.page) if entry.page else tag("span", entry.name)
     said = [tag("span", text, class_="why") for text in entry.reasons]
     said += [tag("span", text, class_="note") for text in entry.notes]
-    cells = [
-        tag("td", pick, class_="pick"),
-        tag("td", _pictures(entry), class_="thumbs"),
-        tag("th", name, *said, scope="row"),
-        tag(
-            "td",
-            tag("span", entry.status, class_="status " + entry.status.split()[0]),
-            data_key=rank,
-        ),
-    ]
+    scores = []
     for metric in metrics:
         score = entry.scores.get(metric)
         key = "" if score is None or math.isnan(score) else repr(float(score))
         shown = "" if score is None else number(score)
-        cells.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
-    return tag("tr", *cells, data_status=entry.status)
+        scores.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
+    return fragment(
+        "row.html",
+        status=entry.status,
+        word=entry.status.split()[0],
+        pick=pick,
+        pictures=_pictures(entry),
+        name=name,
+        said=joined(said),
+        rank=rank,
+        scores=joined(scores),
+    )
 
 
 def _path(name: str) -> str:
@@ -220,17 +221,8 @@ def _pictures(entry: Entry) -> Html:
             continue
         kind = "webp" if small.content[8:12] == b"WEBP" else "jpeg"
         source = f"data:image/{kind};base64," + base64.b64encode(small.content).decode("ascii")
-        inside.append(
-            tag(
-                "img",
-                src=source,
-                alt="",
-                title=name,
-                width=small.width,
-                height=small.height,
-                class_=name,
-            )
-        )
+        size = {"width": small.width, "height": small.height}
+        inside.append(tag("img", src=source, alt="", title=name, **size, class_=name))
     if entry.page is None:
         return tag("span", *inside)
     return tag("a", *inside, href=entry.page, tabindex=-1, aria_hidden="true")

@@ -10,6 +10,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from importlib import resources
 from string import Template
 
@@ -138,6 +139,7 @@ def table(head: list[object], rows: list[list[object]], caption: str = "") -> Ht
     return tag("div", inside, class_="wide", tabindex=0, role="region", aria_label=caption or None)
 
 
+@cache
 def asset(name: str) -> str:
     """Return the text of a file that lies beside this one."""
     return resources.files("imsim.pages").joinpath(name).read_text(encoding="utf-8")
