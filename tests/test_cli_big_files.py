@@ -13,7 +13,7 @@ from command import compared
 from image_files import save
 from PIL import Image
 
-from imsim._images.map_files import PictureRows, picture_rows
+from imsim._images.map_files import Rows, picture_rows
 from imsim.cli import main
 from imsim.registry import METRICS
 
@@ -320,7 +320,7 @@ def test_a_picture_takes_blocks_in_any_order():
     palette = np.arange(30, dtype=np.uint8).reshape(10, 3)
     wanted = RNG.integers(0, 10, (7, 9))
     with picture_rows("a.png", (7, 9), palette, lambda v: v.astype(np.uint8), np.float64) as rows:
-        assert isinstance(rows, PictureRows)
+        assert isinstance(rows, Rows)
         for part in [(slice(3, 7), slice(0, 4)), (slice(0, 3), slice(0, 4)), (..., slice(4, 9))]:
             rows[part if part[0] is not ... else (slice(0, 7), part[1])] = wanted[part]
     np.testing.assert_array_equal(np.asarray(Image.open("a.png").convert("RGB")), palette[wanted])

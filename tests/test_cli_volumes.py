@@ -199,7 +199,7 @@ class TestRuns:
         assert "another run" in capsys.readouterr().err
 
     def test_few_volumes_are_in_memory_at_a_time(self, capsys, monkeypatch):
-        monkeypatch.setattr("imsim.cli.executors.ThreadPoolExecutor", lambda _: 1 / 0)
+        monkeypatch.setattr("imsim.cli.jobs.ThreadPoolExecutor", lambda _: 1 / 0)
         tests = [save(f"t/{i}.npy", B) for i in range(5)]
         run = [save("a.npy", A), *tests, *FEW, "--workers", "2"]
         assert len(compared(capsys, *run, "--volume")[0]["scored"]) == 5

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imsim import get_workers
 from imsim.cli import fleet as on_workers
-from imsim.cli.executors import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
+from imsim.cli.jobs import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
 
 
 class Simulated:
@@ -125,8 +125,8 @@ def test_threads_are_the_cpus_of_a_machine_divided_by_its_tasks(monkeypatch, tas
     pytest.importorskip("distributed")
     monkeypatch.setattr(system, "CPU_COUNT", 16)
     worker = SimpleNamespace(address="tcp://10.0.0.7:1234", state=SimpleNamespace(nthreads=own))
-    assert on_workers._threads(worker, on_workers.Slots(tasks, {})) == threads
-    assert on_workers._threads(worker, on_workers.Slots(3, {"10.0.0.7": tasks})) == threads
+    assert on_workers._threads(worker, Counter({"10.0.0.8": tasks})) == threads
+    assert on_workers._threads(worker, Counter({"10.0.0.8": 3, "10.0.0.7": tasks})) == threads
 
 
 @pytest.mark.parametrize("singly", [True, False])

@@ -9,8 +9,15 @@ error. Colour profiles and gamma are not applied.
 """
 
 from imsim._images.dicom import is_series
-from imsim._images.files import ImageFile, file_of, read_picture, same_file, without_index
-from imsim._images.formats import EXTENSIONS, why_not_read
+from imsim._images.files import (
+    EXTENSIONS,
+    ImageFile,
+    file_of,
+    read_picture,
+    same_file,
+    why_not_read,
+    without_index,
+)
 from imsim._images.pictures import (
     Array,
     ImageFileError,
@@ -24,7 +31,7 @@ from imsim._images.png import write_png
 from imsim._images.reading import ORIENTATIONS, STDIN, Reading
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
-from imsim._images.zarr_nodes import is_zarr
+from imsim._images.zarr_arrays import is_zarr
 
 __all__ = [
     "EXTENSIONS",

@@ -14,18 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imsim._images import png
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_palette
-from imsim._images.png import (
-    ANIMATION,
-    FRAMES,
-    Body,
-    ImageHeader,
-    chunks_of,
-    decoded,
-    described,
-    header_of,
-    open_png,
-)
 from imsim._images.reading import Reading, Source
 from imsim._images.shown import composite
 
@@ -131,20 +121,20 @@ def _over(colours: Array, alpha: Array, below: Array, below_alpha: Array) -> tup
 class _Stored(NamedTuple):
     """A frame as it is stored."""
 
-    header: ImageHeader
+    header: png.ImageHeader
     left: int
     top: int
     after: After
     over: bool
-    data: list[Body]
+    data: list[png.Body]
 
 
 def open_apng(source: Source, reading: Reading) -> Pages:
     """Open a file, whose frames are images."""
-    chunks, notes = chunks_of(source.read())
-    header, found = header_of(chunks), dict(chunks)
-    if _number_of_frames(chunks) == 0 and not found.keys() & set(FRAMES):
-        return open_png(source, reading)
+    chunks, notes = png.chunks_of(source.read())
+    header, found = png.header_of(chunks), dict(chunks)
+    if _number_of_frames(chunks) == 0 and not found.keys() & set(png.FRAMES):
+        return png.open_png(source, reading)
     stored = _frames(chunks, header)
     first = next(kind for kind, _ in chunks if kind in (b"fcTL", b"IDAT"))
     if first == b"IDAT":
@@ -153,7 +143,7 @@ def open_apng(source: Source, reading: Reading) -> Pages:
     def read(index: int) -> Frame:
         reading.check_size((header.height, header.width), header.depth // 8 or 1, 4)
         frame = stored[index]
-        colours, alpha, said = decoded(frame.header, found, frame.data, reading)
+        colours, alpha, said = png.decoded(frame.header, found, frame.data, reading)
         colours = colours * np.uint8(255) if colours.dtype == bool else colours
         if alpha is None:
             alpha = np.ones(colours.shape[:2], bool)
@@ -166,12 +156,12 @@ def open_apng(source: Source, reading: Reading) -> Pages:
     frames = Frames(read, (header.height, header.width), reading)
 
     def image(index: int) -> Contents:
-        return described(frames.image(index), found, reading)
+        return png.described(frames.image(index), found, reading)
 
     return Pages(len(stored), image)
 
 
-def _frames(chunks: list[tuple[bytes, memoryview]], header: ImageHeader) -> list[_Stored]:
+def _frames(chunks: list[tuple[bytes, memoryview]], header: png.ImageHeader) -> list[_Stored]:
     """Collect the frames with their data."""
     frames: list[_Stored] = []
     sequence = 0
@@ -195,7 +185,7 @@ def _frames(chunks: list[tuple[bytes, memoryview]], header: ImageHeader) -> list
 
 def _number_of_frames(chunks: list[tuple[bytes, memoryview]]) -> int:
     """Return how many frames the file says to have."""
-    found = [bytes(body) for kind, body in chunks if kind == ANIMATION]
+    found = [bytes(body) for kind, body in chunks if kind == png.ANIMATION]
     if len(found) > 1 or len(found[0]) != 8:
         raise ImageFileError(
             f"damaged: it has {len(found)} chunks acTL, of {len(found[0])} bytes; expected 1 of 8"
@@ -203,7 +193,7 @@ def _number_of_frames(chunks: list[tuple[bytes, memoryview]]) -> int:
     return int.from_bytes(found[0][:4], "big")
 
 
-def _stored(body: bytes, header: ImageHeader) -> _Stored:
+def _stored(body: bytes, header: png.ImageHeader) -> _Stored:
     if len(body) != 26:
         raise ImageFileError("damaged: a frame of its animation has no place")
     width, height, left, top = (int.from_bytes(body[i : i + 4], "big") for i in range(4, 20, 4))

@@ -111,6 +111,22 @@ def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
     raise ImageFileError(f"its shape is {shape}{what}{remedy}")
 
 
+_CHANNELS = ("c", "channel", "channels", "band", "bands", "s")
+_ROWS, _COLUMNS = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "column")
+
+
+def channel_of(axes: tuple[str, ...]) -> int | None:
+    """Return the axis that counts channels; refuse columns before rows."""
+    lower = [name.lower() for name in axes]
+    channel = next((i for i, name in enumerate(lower) if name in _CHANNELS), None)
+    rest = [name for i, name in enumerate(lower) if i != channel]
+    if rest[-2:-1] and rest[-2] in _COLUMNS and rest[-1] in _ROWS:
+        raise ImageFileError(
+            f"its axes are ({', '.join(axes)})", "save it with the rows before the columns: (y, x)"
+        )
+    return channel
+
+
 class _ArrayHeader(NamedTuple):
     """The header of an array file, and where the array begins."""
 

@@ -25,6 +25,15 @@ _USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 _OLD_HEADER, _WITH_MASKS, _WITH_ALPHA, _WITH_PROFILE = 12, 52, 56, 124  # sizes of headers
 
 
+_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+"""Sizes of the header in a BMP file."""
+
+
+def is_bitmap(start: bytes) -> bool:
+    """Tell whether a file begins as BMP does."""
+    return start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _HEADERS
+
+
 class _Header(NamedTuple):
     width: int
     height: int

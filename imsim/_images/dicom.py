@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark, check_runs
-from imsim._images.dicom_frames import Frame, Headers, arranged, check_alike, frames_of
+from imsim._images.jpeg import check_end_mark
 from imsim._images.metadata import Space, of_dicom
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, needing
-from imsim._images.reading import Reading, Source, check_deflated
-from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_runs, needing
+from imsim._images.reading import Reading, Source, check_deflated, first_bytes
+from imsim._images.volumes import (
+    ADD_VOLUME,
+    Frame,
+    Headers,
+    arranged,
+    check_alike,
+    frames_of,
+    rescaled,
+    rescaled_type,
+    scaling_notes,
+)
 
 Kind = np.dtype[Any]
 Ends = tuple[int, int]
@@ -97,18 +106,13 @@ def check_exact(header: Any, reading: Reading) -> None:
 
 def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0."""
-    from pydicom import dcmread
     from pydicom.encaps import generate_frames
 
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_deflated:  # iter_pixels does not inflate
-        if hasattr(file, "seek"):
-            file.seek(0)
-        file = dcmread(file)
-    if str(syntax) in _MARKED or syntax == _RLE:
-        if hasattr(file, "seek"):
-            file.seek(0)
-        file = dcmread(file)
+    is_marked = str(syntax) in _MARKED
+    if syntax.is_deflated or is_marked or syntax == _RLE:  # iter_pixels does not inflate
+        file = _dataset(file)
+    if is_marked or syntax == _RLE:
         for frame in generate_frames(file.PixelData, number_of_frames=number_of_frames(header)):
             if syntax == _RLE:
                 _check_rle(frame, int(header.Rows) * int(header.Columns))
@@ -117,6 +121,18 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     _check_length(file, header)
     for stored in _frames(file, number_of_frames(header)):
         yield stored.astype(kind, copy=False)
+
+
+def _dataset(file: Any, **options: Any) -> Any:
+    """Read a whole file, or a stream from its beginning."""
+    from pydicom import Dataset, dcmread
+
+    if isinstance(file, Dataset):
+        return file
+    if hasattr(file, "seek"):
+        file.seek(0)
+        options = {}  # what is deferred is read by the name of a file
+    return dcmread(file, **options)
 
 
 def number_of_frames(header: Any) -> int:
@@ -128,6 +144,8 @@ def _frames(file: Any, number: int) -> Iterator[Array]:
     """Yield the frames, each decoded when it is wanted."""
     from pydicom.pixels import iter_pixels, pixel_array
 
+    if hasattr(file, "seek"):
+        file.seek(0)
     try:
         yield from iter_pixels(file)
     except ValueError as error:
@@ -135,9 +153,7 @@ def _frames(file: Any, number: int) -> Iterator[Array]:
         # round, pydicom corrects frames in place, and of this iterator they are read-only.
         if "read-only" not in str(error):
             raise
-        if hasattr(file, "seek"):
-            file.seek(0)
-        found = pixel_array(file)
+        found = pixel_array(_dataset(file))
         yield from found if number > 1 else [found]
 
 
@@ -147,19 +163,11 @@ def _check_length(file: Any, header: Any) -> None:
     What is missing is found where they are decoded, but more of them are passed over there, as of
     16 bits that are said to be 8.
     """
-    from pydicom import Dataset, dcmread
     from pydicom.pixels.utils import get_expected_length
 
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         return
-    if isinstance(file, Dataset):
-        whole: Any = file
-    elif hasattr(file, "seek"):
-        file.seek(0)
-        whole = dcmread(file)
-        file.seek(0)
-    else:
-        whole = dcmread(file, defer_size="1 KB")  # does not read the pixels
+    whole = _dataset(file, defer_size="1 KB")  # does not read the pixels
     wanted = int(get_expected_length(header))
     for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         if keyword in whole:
@@ -292,16 +300,8 @@ def _members(folder: str) -> Iterator[str]:
             continue
         # Many are called by a number, whose end looks like an ending.
         nameless = not ending or ending[1:].isdecimal()
-        if ending in _ENDINGS or (nameless and _is_marked(entry.path)):
+        if ending in _ENDINGS or (nameless and first_bytes(entry.path)[128:] == DICOM_SIGNATURE):
             yield entry.name
-
-
-def _is_marked(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == DICOM_SIGNATURE
-    except OSError:
-        return False
 
 
 def _header(file: Any) -> Any:

@@ -31,22 +31,16 @@ _NEEDED = {
 }
 """Type and size of what every header has."""
 _HARMLESS = {
-    b"int": 4,
-    b"float": 4,
-    b"double": 8,
-    b"chromaticities": 32,
-    b"v2i": 8,
-    b"v2f": 8,
-    b"v3i": 12,
-    b"v3f": 12,
-    b"m33f": 36,
-    b"m44f": 64,
-    b"box2i": 16,
-    b"box2f": 16,
-    b"rational": 8,
-    b"tiledesc": 9,
+    4: (b"int", b"float"),
+    8: (b"double", b"v2i", b"v2f", b"rational"),
+    9: (b"tiledesc",),
+    12: (b"v3i", b"v3f"),
+    16: (b"box2i", b"box2f"),
+    32: (b"chromaticities",),
+    36: (b"m33f",),
+    64: (b"m44f",),
 }
-"""Types of other attributes that the library reads, and their sizes."""
+"""Types of other attributes that the library reads, by their sizes."""
 _ROWS = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32)
 """Rows of a chunk, by the number of the compression; of later ones the library knows them."""
 _TILED, _LONG_NAMES = 0x200, 0x400  # flags in the version
@@ -124,7 +118,7 @@ def _cut_off() -> ImageFileError:
 def _is_harmless(one: _Attribute) -> bool:
     if one.kind == b"string":
         return one.content.isascii()
-    return _HARMLESS.get(one.kind) == len(one.content)
+    return one.kind in _HARMLESS.get(len(one.content), ())
 
 
 def _check(attributes: list[_Attribute], start: bytes, end: int, size: int) -> None:

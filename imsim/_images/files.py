@@ -1,4 +1,4 @@
-"""Opening a file of one or many images, whatever its format."""
+"""Opening a file of one or many images, whatever its format, or saying why it is not read."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
+from typing import Any, NamedTuple
 
 from imsim._images import dicom
 from imsim._images.animation import GIF_SIGNATURES, open_apng, open_gif
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
-from imsim._images.bmp import open_bmp
+from imsim._images.bmp import is_bitmap, open_bmp
 from imsim._images.exr import EXR_SIGNATURE, open_exr
 from imsim._images.fits import FITS_SIGNATURE, open_fits
-from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
 from imsim._images.hdf5 import HDF5_EXTENSIONS, HDF5_SIGNATURE, has_user_block, open_hdf5
 from imsim._images.jpeg import JPEG_SIGNATURE, open_jpeg
 from imsim._images.nifti import HEADER_BYTES, NIFTI_SIGNATURES, is_nifti, open_nifti
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import PNG_SIGNATURE, is_animated, open_png
 from imsim._images.raster import Raster
-from imsim._images.reading import GZIP_SIGNATURE, Reading, Source, beginning, find, unpacked
+from imsim._images.reading import (
+    GZIP_SIGNATURE,
+    Reading,
+    Source,
+    beginning,
+    find,
+    first_bytes,
+    unpacked,
+)
 from imsim._images.tiff import open_tiff
 from imsim._images.tiff_checks import TIFF_SIGNATURES
 from imsim._images.volumes import FITS_EXTENSIONS, as_volume
-from imsim._images.webp_avif import open_avif, open_webp
-from imsim._images.zarr_arrays import open_zarr
-from imsim._images.zarr_nodes import is_zarr
+from imsim._images.webp_avif import is_avif, is_webp, open_avif, open_webp
+from imsim._images.zarr_arrays import is_zarr, open_zarr
 
-_KNOWN = (
-    *STARTS,
-    HDF5_SIGNATURE,
-    *ZIP_SIGNATURES,
-    GZIP_SIGNATURE,
-    *NIFTI_SIGNATURES,
-    b"BM",
-    b"RIFF",
+EXTENSIONS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".avif"),
+    *(".gif", ".bmp", ".dib", ".npy", ".npz", ".dcm", ".exr", *FITS_EXTENSIONS),
 )
-_BOXES = tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 128, 4))
-"""How a file of boxes, such as AVIF, begins."""
+"""Extensions of files that are taken from a folder; the content tells the format."""
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Extensions of packed files, behind the one that tells what is packed."""
 _NAMED = (".npz", ".exr", *FITS_EXTENSIONS, *HDF5_EXTENSIONS)
 """Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
@@ -184,7 +188,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return dicom.open_series(file, reading)
     source = find(file, reading, _is_known)
     with source.open() as stream:
-        start = stream.read(132)
+        start = stream.read(132)  # DICOM has its mark at their end
     if not start:
         raise ImageFileError("is empty")
     if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)):
@@ -203,40 +207,55 @@ def _open_all(path: str, reading: Reading) -> Pages:
     return as_volume(pages, reading) if reading.volume else pages
 
 
-def _is_known(start: bytes) -> bool:
-    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.DICOM_SIGNATURE
-
-
 def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:
     if start.startswith(TIFF_SIGNATURES):
         return open_tiff(source, reading)
     if reading.level:
         raise ImageFileError(f"has no level {reading.level}: it holds no pyramid")
-    if start.startswith(NPY_SIGNATURE):
-        return open_npy(source, reading)
-    if start.startswith(FITS_SIGNATURE):
-        return open_fits(source, name, reading)
-    if start.startswith(EXR_SIGNATURE):
-        return open_exr(source, name, reading)
-    if start.startswith(HDF5_SIGNATURE):
-        return open_hdf5(source, name, reading)
-    if start.startswith(ZIP_SIGNATURES):
-        return open_npz(source, name, reading)
-    if start.startswith(PNG_SIGNATURE):
-        return (open_apng if is_animated(source) else open_png)(source, reading)
-    if start.startswith(JPEG_SIGNATURE):
-        return open_jpeg(source, reading)
-    if start.startswith(GIF_SIGNATURES):
-        return open_gif(source, reading)
-    if is_webp(start):
-        return open_webp(source, reading)
-    if is_avif(start):
-        return open_avif(source, reading)
-    if is_bitmap(start):
-        return open_bmp(source, reading)
+    for signatures, open_part in _OF_PARTS:
+        if start.startswith(signatures):
+            return open_part(source, name, reading)
+    for is_one, open_one in _PICTURES:
+        if is_one(start):
+            return open_one(source, reading)
     if has_user_block(source):
         return open_hdf5(source, name, reading)
-    raise ImageFileError(*no_image(source.path, start))
+    raise ImageFileError(*_no_image(source.path, start))
+
+
+def _open_png(source: Source, reading: Reading) -> Pages:
+    return (open_apng if is_animated(source) else open_png)(source, reading)
+
+
+_OF_PARTS: tuple[tuple[Any, Callable[[Source, str | None, Reading], Pages]], ...] = (
+    (FITS_SIGNATURE, open_fits),
+    (EXR_SIGNATURE, open_exr),
+    (HDF5_SIGNATURE, open_hdf5),
+    (ZIP_SIGNATURES, open_npz),
+)
+"""How files begin whose parts have names, and what opens them."""
+_PICTURES: tuple[tuple[Callable[[bytes], bool], Callable[[Source, Reading], Pages]], ...] = (
+    (lambda start: start.startswith(NPY_SIGNATURE), open_npy),
+    (lambda start: start.startswith(PNG_SIGNATURE), _open_png),
+    (lambda start: start.startswith(JPEG_SIGNATURE), open_jpeg),
+    (lambda start: start.startswith(GIF_SIGNATURES), open_gif),
+    (is_webp, open_webp),
+    (is_avif, open_avif),
+    (is_bitmap, open_bmp),
+)
+"""What tells other files by their first bytes, and opens them."""
+
+
+def _is_image(start: bytes) -> bool:
+    """Tell by its first bytes whether a file is of a format that is taken from a folder."""
+    known = start.startswith((*TIFF_SIGNATURES, FITS_SIGNATURE, EXR_SIGNATURE))
+    known = known or start[128:132] == dicom.DICOM_SIGNATURE
+    return known or any(is_one(start) for is_one, _ in _PICTURES)
+
+
+def _is_known(start: bytes) -> bool:
+    others = (HDF5_SIGNATURE, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES)
+    return _is_image(start) or start.startswith(others)
 
 
 def without_index(path: str) -> tuple[str, int | None]:
@@ -283,3 +302,137 @@ def _naming(label: str) -> Iterator[None]:
 
 def _damaged(error: Exception) -> str:
     return f"damaged or not an image: {error}"
+
+
+_AS_IMAGE = "save it as PNG or TIFF"
+
+
+class Unread(NamedTuple):
+    """Formats of one kind that are not read, or not as images."""
+
+    name: str
+    endings: str
+    """Without their points, one behind the other."""
+    starts: tuple[bytes, ...] = ()
+    remedy: str = _AS_IMAGE
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether a name in small letters ends like such a file."""
+        return name.endswith(tuple(f".{ending}" for ending in self.endings.split()))
+
+
+_JP2 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
+_RAW = "arw cr2 cr3 crw dng nef orf pef raf rw2 srw"
+_UNREAD = (
+    Unread("HEIC", "heic heics heif"),
+    Unread("JPEG XL", "jxl", (b"\x00\x00\x00\x0cJXL ",)),
+    Unread("JPEG 2000", "j2c j2k jp2 jpc jpf jpx", _JP2),
+    Unread("JPEG XR", "jxr hdp wdp", (b"II\xbc\x01",)),
+    Unread("Photoshop", "psd psb", (b"8BPS",)),
+    Unread("SVG", "svg svgz", (b"<svg",), "render it as PNG"),
+    Unread(
+        "a raw camera file", _RAW, (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\x00"), "develop it as TIFF"
+    ),
+    Unread("Radiance", "hdr rgbe", (b"#?RADIANCE", b"#?RGBE")),
+    Unread("Netpbm", "pam pbm pfm pgm pnm ppm"),
+    Unread("DDS", "dds", (b"DDS ",)),
+    Unread("QOI", "qoi", (b"qoif",)),
+    Unread("Sun raster", "ras", (b"\x59\xa6\x6a\x95",)),
+    Unread("PCX", "pcx"),
+    Unread("SGI", "sgi"),
+    Unread("Targa", "tga"),
+    Unread("an icon", "ico cur icns", (b"icns",)),
+    Unread("TIFF by another name", "btf tf2 tf8", (), "call it .tif"),
+    Unread("a camera's JPEG of several pictures", "mpo", (), "call it .jpg"),
+    Unread("NIfTI, a volume", "nii", (), "compare volumes: --volume"),
+    Unread("a volume", "mha mhd nrrd", (b"NRRD0",), "save it as NIfTI"),
+    Unread(
+        "a microscope's own format",
+        "czi lif nd2 oib oif vsi",
+        (b"ZISRAWFILE", b"\xda\xce\xbe\x0a"),
+        "export it as OME-TIFF",
+    ),
+)
+"""Formats that are not taken from a folder, by what they are called."""
+_VIDEO = Unread(
+    "a video",
+    "avi m4v mkv mov mp4 mpeg mpg webm wmv",
+    (b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),
+    "save its frames as PNG: ffmpeg -i FILE frames/%05d.png",
+)
+_TEXT = (b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml", b"{")
+_MATLAB = (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")
+_OTHERS = (
+    # Text may begin like that.
+    Unread("Netpbm", "", tuple(b"P%c%c" % two for two in product(b"1234567Ff", b"\n\r\t "))),
+    Unread("DICOM without its mark (DICM)", "dcm dicom ima", (), "write it anew: dcmconv"),
+    Unread("PDF", "", (b"%PDF-",), "render its pages as PNG"),
+    _VIDEO,
+    Unread("packed by bzip2", "bz2", (b"BZh",), "unpack it: bunzip2 -k"),
+    Unread("packed by xz", "xz", (b"\xfd7zXZ\x00",), "unpack it: unxz -k"),
+    Unread("packed by Zstandard", "zst", (b"\x28\xb5\x2f\xfd",), "unpack it: unzstd"),
+    Unread("packed by compress", "z", (b"\x1f\x9d",), "unpack it: uncompress -k"),
+    Unread("an archive", "7z rar", (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"), "unpack it"),
+    Unread(
+        "a pointer of Git LFS, and not the file",
+        "",
+        (b"version https://git-lfs",),
+        "fetch the file: git lfs pull",
+    ),
+    Unread("a file of MATLAB", "mat", _MATLAB, "save it as TIFF, HDF5 or .npy"),
+    Unread("netCDF 3", "", (b"CDF\x01", b"CDF\x02", b"CDF\x05"), "convert it: nccopy -k nc4"),
+    Unread("HDF4", "hdf", (b"\x0e\x03\x13\x01",), "convert it: h4toh5"),
+    Unread("text", "", _TEXT, "if it was to be an image, fetch it anew"),
+    Unread("a table", "csv tsv txt", (), "save it as .npy or TIFF"),
+    Unread("a pickle of Python", "pkl pickle", (b"\x80\x03", b"\x80\x04"), "save it as .npy"),
+)
+"""What is no image, or not by itself: in a folder it is passed over."""
+
+
+_BRANDS = (b"hei", b"hev", b"mif", b"msf")
+"""How the brand of a HEIF file begins, unless it is AVIF."""
+
+
+def _unread(path: str, start: bytes, kinds: tuple[Unread, ...] = _UNREAD) -> Unread | None:
+    """Return the format of a file that is not read, by its first bytes or else by its ending."""
+    for kind in kinds:
+        if kind.starts and start.startswith(kind.starts):
+            return kind
+    if start[4:8] == b"ftyp" and start[8:11] in _BRANDS and not is_avif(start):
+        return _UNREAD[0]
+    name = path.lower()
+    while name.endswith(_PACKED):
+        name = os.path.splitext(name)[0]
+    return next((kind for kind in kinds if kind.is_called(name)), None)
+
+
+def _no_image(path: str, start: bytes) -> tuple[str, str]:
+    """Say what a file that is not read is instead, and what to do."""
+    # What its name tells of a file is believed last.
+    by_content = _unread("", start, (*_UNREAD, *_OTHERS))
+    kind = by_content or _unread(path, start, (*_UNREAD, *_OTHERS))
+    if kind is None and start[4:8] in (b"ftyp", b"moov", b"mdat"):
+        kind = _VIDEO
+    if kind is not None:
+        return f"is {kind.name}, which is not read", kind.remedy
+    return (
+        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, HDF5, .npy, .npz, NIfTI or "
+        "DICOM file, nor Zarr",
+        _AS_IMAGE,
+    )
+
+
+def why_not_read(path: str) -> str | None:
+    """Say why an image is not taken from a folder, and what to do; None: it is no image."""
+    start = first_bytes(path)
+    kind = _unread(path, start)
+    if kind is not None:
+        return f"is {kind.name}, which is not read; {kind.remedy}"
+    name = path.lower()
+    if name.endswith(EXTENSIONS):
+        return "is an image, and no volume; save it as TIFF of several pages"
+    if name.endswith(tuple(ending + packed for ending in EXTENSIONS for packed in _PACKED)):
+        return "is packed; unpack it"
+    if _is_image(start):
+        return "is an image, but does not end like one; add the ending of its format"
+    return None

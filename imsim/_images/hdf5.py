@@ -19,6 +19,7 @@ from imsim._images.arrays import (
     UNIT,
     Axes,
     axes_of,
+    channel_of,
     no_data_of,
     number_of,
     pages_of,
@@ -26,7 +27,6 @@ from imsim._images.arrays import (
 from imsim._images.metadata import Grid
 from imsim._images.pictures import Array, ImageFileError, Pages, listed, needing
 from imsim._images.reading import Reading, Source
-from imsim._images.zarr_nodes import channel_of
 
 _FIRST = 48  # bytes of the shortest superblock, with which a file begins
 
@@ -369,10 +369,5 @@ def _grid(dataset: Any, axes: Axes) -> Grid:
 
 def _attributes(dataset: Any) -> Mapping[str, Any]:
     """Return those attributes that tell about the pixels, as plain values."""
-    found = {}
-    for name in (*NO_DATA, *NOT_APPLIED, UNIT):
-        if name in dataset.attrs:
-            value = dataset.attrs[name]
-            value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-            found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return found
+    names = [name for name in (*NO_DATA, *NOT_APPLIED, UNIT) if name in dataset.attrs]
+    return {name: _attribute(dataset, name) for name in names}

@@ -194,3 +194,11 @@ def _is_adobe_rgb(exif: Any) -> bool:
     with suppress(Exception):  # damaged, or not there
         return bool(exif.get_ifd(_INTEROPERABILITY).get(1) == "R03")
     return False
+
+
+def check_end_mark(content: bytes, name: str) -> None:
+    """Refuse a stream of the JPEG family that lacks its end mark, before what fills it up."""
+    if not content.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
+        raise ImageFileError(
+            f"damaged: its {name} data are cut off; the mark of their end is missing"
+        )

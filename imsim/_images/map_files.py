@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ import numpy as np
 from imsim._images.metadata import NO_DATA, Georeference
 from imsim._images.pictures import Array, needing
 from imsim._images.png import PALETTE, PNG_SIGNATURE, ImageHeader, chunk
-from imsim._images.zarr_nodes import node_at
+from imsim._images.zarr_arrays import node_at
 
 _CHUNK = 512
 _PACKED = 2**22
@@ -24,76 +25,56 @@ _PACKED = 2**22
 
 
 class Rows:
-    """A file of numbers in C order from `offset` on, to which rows are assigned."""
+    """A file of numbers in C order from `offset` on, to which blocks are assigned in any order.
 
-    def __init__(
-        self, stream: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> None:
-        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
-        self._stream, self._offset = stream, offset
-        self._lock = threading.Lock()
-
-    def __setitem__(self, key: Any, values: Any) -> None:
-        first, last, columns = _rows_of(key, self.shape)
-        row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        width = self.shape[-1]
-        with self._lock:
-            if columns == (0, width):
-                shape = (last - first, *self.shape[1:])
-                content = np.broadcast_to(np.asarray(values, self.dtype), shape)
-                self._stream.seek(self._offset + first * row)
-                self._stream.write(np.ascontiguousarray(content).data)
-                return
-            part = np.broadcast_to(
-                np.asarray(values, self.dtype), (last - first, columns[1] - columns[0])
-            )
-            for number, line in enumerate(part):
-                place = (first + number) * row + columns[0] * self.dtype.itemsize
-                self._stream.seek(self._offset + place)
-                self._stream.write(line.tobytes())
-
-
-class PictureRows:
-    """A PNG file of a palette, to which blocks are assigned in any order.
-
-    Its rows are packed at the end; until then they lie in `stream`, a file without a name.
-    `indices` makes indices of the palette from what is assigned, of type `dtype`.
+    What is assigned, of type `dtype`, is stored as it is, or as the bytes that `made` makes of it.
     """
-
-    ndim = 2
 
     def __init__(
         self,
         stream: BinaryIO,
-        shape: tuple[int, int],
-        indices: Callable[[Array], Array],
+        offset: int,
+        shape: tuple[int, ...],
         dtype: np.dtype[Any],
+        made: Callable[[Array], Array] | None = None,
     ) -> None:
-        self.shape, self.dtype = shape, dtype
-        self._stream, self._indices = stream, indices
-        self._rows = Rows(stream, 0, shape, np.dtype(np.uint8))
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self._stream, self._offset, self._made = stream, offset, made
+        self._stored = dtype if made is None else np.dtype(np.uint8)
+        self._lock = threading.Lock()
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        self._rows[key] = self._indices(np.asarray(values))
+        first, last, (left, right) = _rows_of(key, self.shape)
+        size = self._stored.itemsize
+        made = np.asarray(values) if self._made is None else self._made(np.asarray(values))
+        sides = (last - first, *self.shape[1:-1], right - left)
+        block = np.broadcast_to(made.astype(self._stored, copy=False), sides)
+        block = np.ascontiguousarray(block)
+        # Whole rows lie one behind the other.
+        lines = block.reshape(1, -1) if right - left == self.shape[-1] else block
+        with self._lock:
+            for row, line in enumerate(lines, first):
+                before = row * math.prod(self.shape[1:]) + left
+                self._stream.seek(self._offset + before * size)
+                self._stream.write(line.data)
 
-    def pack(self, stream: BinaryIO, palette: Array) -> None:
-        """Write the picture; the palette has at most 256 colours, shape (colours, 3)."""
-        height, width = self.shape
-        header = ImageHeader(width, height, 8, PALETTE, False).content
-        stream.write(PNG_SIGNATURE + chunk(b"IHDR", header))
-        stream.write(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
-        packed = zlib.compressobj(3)
-        together = max(1, _PACKED // width)
-        self._stream.seek(0)
-        for top in range(0, height, together):
-            content = self._stream.read(min(together, height - top) * width)
-            rows = np.frombuffer(content, np.uint8).reshape(-1, width)
-            # Each row begins with the number of its filter, none.
-            lines = np.zeros((len(rows), width + 1), np.uint8)
-            lines[:, 1:] = rows
-            if more := packed.compress(lines.data):
-                stream.write(chunk(b"IDAT", more))
-        stream.write(chunk(b"IDAT", packed.flush()) + chunk(b"IEND", b""))
+
+def _pack(raw: BinaryIO, shape: tuple[int, int], stream: BinaryIO, palette: Array) -> None:
+    """Write a picture of stored indices; the palette has at most 256 colours, (colours, 3)."""
+    height, width = shape
+    header = ImageHeader(width, height, 8, PALETTE, False).content
+    stream.write(PNG_SIGNATURE + chunk(b"IHDR", header))
+    stream.write(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
+    packed = zlib.compressobj(3)
+    together = max(1, _PACKED // width)
+    raw.seek(0)
+    for top in range(0, height, together):
+        content = raw.read(min(together, height - top) * width)
+        rows = np.frombuffer(content, np.uint8).reshape(-1, width)
+        # Each row begins with the number of its filter, none.
+        if more := packed.compress(np.pad(rows, ((0, 0), (1, 0))).data):
+            stream.write(chunk(b"IDAT", more))
+    stream.write(chunk(b"IDAT", packed.flush()) + chunk(b"IEND", b""))
 
 
 def _rows_of(key: Any, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int]]:
@@ -167,15 +148,17 @@ def picture_rows(
     palette: Array,
     indices: Callable[[Array], Array],
     dtype: np.dtype[Any],
-) -> Iterator[PictureRows]:
-    """Yield a PNG file that takes rows."""
+) -> Iterator[Rows]:
+    """Yield a PNG file of a palette, of which `indices` are made of the rows that it takes.
+
+    They are packed at the end; until then they lie in a file without a name.
+    """
     # Beside the file: there is room for it, or none for the picture.
     with tempfile.TemporaryFile(dir=os.path.dirname(path) or ".") as raw:
         raw.truncate(shape[0] * shape[1])
-        rows = PictureRows(raw, shape, indices, dtype)
-        yield rows
+        yield Rows(raw, 0, shape, dtype, indices)
         with open(path, "wb") as stream:
-            rows.pack(stream, palette)
+            _pack(raw, shape, stream, palette)
 
 
 def take_place(new: str, path: str) -> None:

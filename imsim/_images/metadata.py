@@ -320,24 +320,15 @@ def difference(one: Georeference | None, other: Georeference | None, sides: Any)
 
 
 def _distance(one: Affine, other: Affine, sides: Any) -> float:
-    """Return by how many pixels the corners of two pictures are apart, at most."""
+    """Return by how many pixels of the first picture the corners of two are apart, at most."""
+    if one == other:
+        return 0.0
     height, width = sides
-    a, b, _, d, e, _ = one
-    area = abs(a * e - b * d)
-    if not area > 0:
-        return 0.0 if one == other else math.inf
-    most = 0.0
-    for column, row in ((0, 0), (width, 0), (0, height), (width, height)):
-        (x, y), (u, v) = _ground(one, column, row), _ground(other, column, row)
-        dx, dy = u - x, v - y
-        # From the ground back to pixels of the first picture.
-        most = max(most, math.hypot(e * dx - b * dy, a * dy - d * dx) / area)
-    return most
-
-
-def _ground(transform: Affine, column: float, row: float) -> tuple[float, float]:
-    a, b, c, d, e, f = transform
-    return a * column + b * row + c, d * column + e * row + f
+    corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    first, second = (np.reshape(transform, (2, 3)) for transform in (one, other))
+    if not abs(np.linalg.det(first[:, :2])) > 0:  # its pixels have no area
+        return math.inf
+    return float(np.hypot(*np.linalg.solve(first[:, :2], (second - first) @ corners)).max())
 
 
 def _size(transform: Affine) -> float:

@@ -28,6 +28,8 @@ NIFTI_SIGNATURES = (
 HEADER_BYTES = 540
 LATEST_VOXELS = 2**26
 """Most bytes of header and extensions: a packed file is read that far."""
+_MOST_BEHIND = 2**20
+"""Bytes that follow the voxels without harm."""
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _WORDS = ("n+1\0", "ni1\0", "n+2\0", "ni2\0")
 
@@ -61,7 +63,8 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
     final = rescaled_type(kind, slope, intercept)
     notes += scaling_notes(slope, intercept)
     space = _space(header, notes)
-    packed = _is_packed(source)
+    with source.open() as stream:
+        packed = stream.read(2) == GZIP_SIGNATURE
     kept: list[bytes] = []
     """Of a packed file of several volumes: it can be read from its start only."""
 
@@ -69,15 +72,11 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         part = max(kind.itemsize, final.itemsize)
         count = number if packed else 1
         reading.check_size((count * depth, height, width), part, channels)
-        if packed:
-            content = kept[0] if kept else _unpacked(source, offset + number * size, notes)
-            if number > 1 and not kept:
-                kept.append(content)
-            start = offset + index * size
-        else:
-            content = _part(source, offset + index * size, size, offset + number * size, notes)
-            start = 0
-        stored = np.frombuffer(content, kind, size // kind.itemsize, start)
+        start, end = offset + index * size, offset + number * size
+        content = kept[0] if kept else _stored(source, start, size, end, notes, packed=packed)
+        if packed and number > 1:
+            kept[:] = [content]
+        stored = np.frombuffer(content, kind, size // kind.itemsize, start if packed else 0)
         stored = stored.reshape(depth, height, width, channels)
         pixels = rescaled(native(stored), slope, intercept, final)
         pixels = pixels[..., 0] if channels == 1 else pixels
@@ -86,11 +85,6 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         )
 
     return Pages(number, read)
-
-
-def _is_packed(source: Source) -> bool:
-    with source.open() as stream:
-        return stream.read(2) == GZIP_SIGNATURE
 
 
 def _word(start: bytes) -> str:
@@ -170,35 +164,27 @@ def _space(header: Any, notes: list[str]) -> Space:
     return Space(spacing, directions, affine[:3, 3] * scale)
 
 
-def _part(source: Source, start: int, size: int, whole: int, notes: list[str]) -> bytes:
-    """Read one volume of a file whose voxels end at byte `whole`."""
-    with source.open() as stream:
+def _stored(
+    source: Source, start: int, size: int, whole: int, notes: list[str], *, packed: bool
+) -> bytes:
+    """Read a part of the voxels, which end at byte `whole`; of a packed file all up to there."""
+    with source.open() as stream, named_as_damage():
         length = stream.seek(0, 2)
-        if length < whole:
-            raise ImageFileError(f"damaged: {length} of {whole} bytes are there")
-        _check_further(length - whole, notes)
-        stream.seek(start)
-        return stream.read(size)
-
-
-def _unpacked(source: Source, whole: int, notes: list[str]) -> bytes:
-    """Read all volumes, and go on to the end, where the checksum is compared."""
-    with source.open() as stream, named_as_damage(), gzip.open(stream) as unpacked:
-        content = unpacked.read(whole)
-        if len(content) < whole:
-            raise ImageFileError(f"damaged: {len(content)} of {whole} bytes are there")
-        further = 0
-        while chunk := unpacked.read(2**16):
-            further += len(chunk)
-            _check_further(further, [])
-    _check_further(further, notes)
-    return content
-
-
-def _check_further(number: int, notes: list[str]) -> None:
-    """Say how many bytes follow the voxels, of which a few are no harm."""
-    if number > 2**20:
+        stream.seek(0 if packed else start)
+        if not packed:
+            content = stream.read(size)
+        else:
+            with gzip.open(stream) as unpacked:
+                content = unpacked.read(whole)
+                length = len(content)
+                # To the end, where the checksum is compared.
+                while length <= whole + _MOST_BEHIND and (chunk := unpacked.read(2**16)):
+                    length += len(chunk)
+    if length < whole:
+        raise ImageFileError(f"damaged: {length} of {whole} bytes are there")
+    if length > whole + _MOST_BEHIND:
         raise ImageFileError("damaged: it goes on for more than 1 MiB behind its voxels")
-    said = f"{number} bytes behind its voxels are left aside"
-    if number and said not in notes:
+    said = f"{length - whole} bytes behind its voxels are left aside"
+    if length > whole and said not in notes:
         notes.append(said)
+    return content

@@ -272,3 +272,30 @@ def check_palette(asked: int, number: int) -> None:
 def native(pixels: Array) -> Array:
     """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+_NOTHING = 128
+"""The code of a run that does nothing: smaller ones copy bytes, larger ones repeat one."""
+_FILLING = bytes((0, _NOTHING))
+
+
+def check_runs(content: bytes, size: int) -> None:
+    """Refuse runs and copies of bytes (PackBits, RLE of DICOM) that hold more than their pixels.
+
+    Decoders stop when they have all pixels, of `size` bytes, as they do where a damaged length
+    shifts them. What fills up the end, zeros and codes that do nothing, is harmless.
+    """
+    place = found = 0
+    while found < size and place < len(content):
+        code = content[place]
+        if code < _NOTHING:
+            found, place = found + code + 1, place + code + 2
+        else:
+            found, place = (
+                found + (257 - code if code > _NOTHING else 0),
+                place + 1 + (code > _NOTHING),
+            )
+    if found > size or content[place:].strip(_FILLING):
+        raise ImageFileError(
+            f"damaged: its run lengths hold more than the {size} bytes of their pixels"
+        )

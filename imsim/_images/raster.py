@@ -99,13 +99,6 @@ class Raster:
             return self._read(top, bottom, left, right)
         columns = slice(left - start, right - start)
         first, last = top // height, max(-(-bottom // height), top // height + 1)
-        if last == first + 1:
-            whole = self._band(first, start, stop)
-            rows = slice(top - first * height, bottom - first * height)
-            return whole._replace(
-                pixels=whole.pixels[rows, columns],
-                valid=None if whole.valid is None else whole.valid[rows, columns],
-            )
         shape = (bottom - top, right - left, *self.shape[2:])
         pixels = np.empty(shape, self.dtype)
         valid: Array | None = None

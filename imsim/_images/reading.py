@@ -193,6 +193,15 @@ class Source(NamedTuple):
         return Path(self.path).read_bytes() if self.content is None else self.content
 
 
+def first_bytes(path: str, number: int = 132) -> bytes:
+    """Return how a file begins; of what is none, or cannot be read, nothing."""
+    with suppress(OSError):
+        if os.path.isfile(path):  # reading a pipe or a device might never end
+            with open(path, "rb") as file:
+                return file.read(number)
+    return b""
+
+
 def find(path: str, reading: Reading, is_known: Callable[[bytes], bool]) -> Source:
     """Return the file of that name; a pipe is read here, once for each `Reading`.
 

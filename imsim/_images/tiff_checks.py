@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark, check_runs, check_webp
-from imsim._images.jpeg import check_stream
-from imsim._images.pictures import Array, ImageFileError
+from imsim._images.jpeg import check_end_mark, check_stream
+from imsim._images.pictures import Array, ImageFileError, check_runs
+from imsim._images.webp_avif import check_webp
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -207,15 +207,19 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         is_packed = page.bitspersample % 8 > 0
         if codec in _DEFLATE and find_spec("imagecodecs") is not None and not is_packed:
             return None
-        return lambda content, rows: _check_inflated(content, rows, chunk, _INFLATORS[codec]())
+        return lambda content, rows: _check_size(
+            len(_INFLATORS[codec]().decompress(content, chunk.nbytes + 1)), chunk, rows
+        )
     if codec == LZW:
         return lambda content, rows: _check_lzw(content, rows, chunk)
     if codec == PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
         return lambda content, _: check_runs(content, chunk.nbytes)
     if find_spec("imagecodecs") is None:
         return None  # no other codec can be decoded
+    import imagecodecs
+
     if codec in _ZSTD and page.bitspersample % 8:
-        return lambda content, rows: _check_zstd(content, rows, chunk)
+        return lambda content, rows: _check_size(len(imagecodecs.zstd_decode(content)), chunk, rows)
     if codec in _PICTURES:
         return lambda content, rows: _check_picture(content, rows, chunk, codec)
     if codec in (_FAX_RLE, _FAX_3, _FAX_4):
@@ -234,10 +238,6 @@ def _check_jpeg(content: bytes, rows: int, chunk: _Chunk, tables: bytes | None) 
     check_stream(whole, (rows, chunk.rows), chunk.width, chunk.samples)
 
 
-def _check_inflated(content: bytes, rows: int, chunk: _Chunk, inflator: Any) -> None:
-    _check_size(len(inflator.decompress(content, chunk.nbytes + 1)), chunk, rows)
-
-
 def _check_size(found: int, chunk: _Chunk, rows: int) -> None:
     """Refuse more bytes than those of so many rows; some writers fill up the last strip."""
     wanted = chunk.nbytes // chunk.rows * rows
@@ -245,12 +245,6 @@ def _check_size(found: int, chunk: _Chunk, rows: int) -> None:
         raise ImageFileError(
             f"damaged: its strips or tiles hold more than the {wanted} bytes of their pixels"
         )
-
-
-def _check_zstd(content: bytes, rows: int, chunk: _Chunk) -> None:
-    import imagecodecs
-
-    _check_size(len(imagecodecs.zstd_decode(content)), chunk, rows)
 
 
 def _check_lzw(content: bytes, rows: int, chunk: _Chunk) -> None:

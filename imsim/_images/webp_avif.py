@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from imsim._images.codestreams import check_avif, check_webp
 from imsim._images.metadata import profile_of
 from imsim._images.pictures import Contents, ImageFileError, Pages
 from imsim._images.reading import Reading, Source
@@ -18,6 +17,23 @@ from imsim._images.shown import composite, of_exif, oriented
 _CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 """The box that tells the depth of AVIF, in bits of the byte that is found."""
 _DEEP, _DEEPER = 0x40, 0x20
+_ZEROS, _SPARE = 32, 24
+"""Zeros at the end of a stream of WebP that are doubtful, and bytes that no decoder does without:
+encoders of whole images left up to 11 that hold nothing."""
+_FRAME_HEADER = 16  # bytes of a frame of animated WebP, before its own chunks
+
+
+def is_webp(start: bytes) -> bool:
+    """Tell whether a file begins as WebP does."""
+    return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+
+
+def is_avif(start: bytes) -> bool:
+    """Tell whether a file begins as AVIF does, by its brand or those that it is compatible with."""
+    if start[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(start[:4], "big"), len(start))
+    return any(start[i : i + 4] in (b"avif", b"avis") for i in range(8, end, 4))
 
 
 def open_webp(source: Source, reading: Reading) -> Pages:
@@ -99,3 +115,73 @@ def _pages(image: Any, notes: Sequence[str], reading: Reading) -> Pages:
         return oriented(found, orientation, reading)
 
     return Pages(image.n_frames, read, image.close)
+
+
+def check_webp(content: bytes, open_: Callable[[bytes], Any]) -> None:
+    """Refuse WebP whose streams end in zeros that are no part of them.
+
+    A decoder takes all the bits it needs, and no more: without the last bytes of a stream that is
+    whole it fails. `open_` decodes a file, and raises if that fails.
+    """
+    for canvas, chunks in _pictures_of_webp(content):
+        for kind, body in chunks.items():
+            if not body.endswith(bytes(_ZEROS)):
+                continue
+            short = {**chunks, kind: body[:-_SPARE]}
+            try:
+                open_(_webp_of(canvas, short))
+            except Exception:
+                continue
+            raise ImageFileError("damaged: its last bytes are zeros that hold no pixels")
+
+
+def check_avif(content: bytes) -> None:
+    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1, and fills its byte."""
+    place, last = 0, b""
+    while place + 8 <= len(content):
+        size, last = (
+            int.from_bytes(content[place : place + 4], "big"),
+            content[place + 4 : place + 8],
+        )
+        if size < 8:  # to the end, or in 64 bits
+            break
+        place += size
+    others = any(kind in content for kind in (b"Exif", b"mime"))
+    if last == b"mdat" and content.endswith(bytes(4)) and not others:
+        raise ImageFileError("damaged: its last bytes are zeros that hold no pixels")
+
+
+def _chunks_of_webp(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    while start + 8 <= end:
+        size = int.from_bytes(content[start + 4 : start + 8], "little")
+        yield content[start : start + 4], content[start + 8 : min(start + 8 + size, end)]
+        start += 8 + size + size % 2
+
+
+def _pictures_of_webp(content: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the size of each picture, as three bytes each of width and height, and its streams."""
+    size = b""
+    chunks: dict[bytes, bytes] = {}
+    for kind, body in _chunks_of_webp(content, 12, len(content)):
+        if kind == b"VP8X":
+            size = body[4:10]
+        elif kind == b"ANMF":
+            own = dict(_chunks_of_webp(body, _FRAME_HEADER, len(body)))
+            yield body[6:12], {k: own[k] for k in _STREAMS if k in own}
+        elif kind in _STREAMS:
+            chunks[kind] = body
+    if chunks:
+        yield size, chunks
+
+
+_STREAMS = (b"ALPH", b"VP8 ", b"VP8L")
+
+
+def _webp_of(size: bytes, chunks: dict[bytes, bytes]) -> bytes:
+    """Return a file of one picture."""
+    if b"ALPH" in chunks:
+        chunks = {b"VP8X": b"\x10\0\0\0" + size, **chunks}
+    content = b"WEBP"
+    for kind, body in chunks.items():
+        content += kind + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
+    return b"RIFF" + len(content).to_bytes(4, "little") + content

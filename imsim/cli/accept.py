@@ -144,11 +144,12 @@ def _why_none(given: str, expected: Folder, actual: Folder) -> str:
     return f"no image in {actual.root} fits it"
 
 
-def can_replace(reference: str, test: str) -> bool:
-    """Tell whether a test image is a file of the format of its reference, by its ending."""
-    endings = {os.path.splitext(path)[1].lower() for path in (reference, test)}
+def can_replace(reference: str, test: str | None) -> bool:
+    """Tell whether a test image is, or lies in, a file of the format of its reference."""
+    files = [without_index(path)[0] for path in (reference, test) if path is not None]
+    endings = {os.path.splitext(file)[1].lower() for file in files}
     one_format = len(endings) == 1 or any(endings <= known for known in _FORMATS)
-    return one_format and os.path.isfile(test)
+    return test is not None and one_format and os.path.isfile(files[1])
 
 
 def _problems(copy: Copy, expected: str) -> Iterator[str]:

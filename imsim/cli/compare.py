@@ -11,13 +11,21 @@ from typing import Any
 
 import imsim
 from imsim._images import file_of
-from imsim.cli.fitting import SIZES_HELP, add_aligning, add_sizes
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
-from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
-from imsim.cli.jobs import Job, Jobs, contested_stems, left, number_of_images
+from imsim.cli.jobs import Job, Jobs, left
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import Settings, add_judging, settings_of
-from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
+from imsim.cli.options import (
+    IGNORING_HELP,
+    SIZES_HELP,
+    DataRanges,
+    add_aligning,
+    add_command,
+    add_ignoring,
+    add_reading,
+    add_sizes,
+    reading_of,
+)
 from imsim.cli.outcome import Junit, Listener, Outcome, add_ci, annotate, by_reason, check_junit
 from imsim.cli.outputs import (
     check_maps,
@@ -29,19 +37,26 @@ from imsim.cli.outputs import (
     width,
 )
 from imsim.cli.pair_scoring import Result, scored, scored_afar
-from imsim.cli.pairing import Failure, FilePair, pair_files
-from imsim.cli.reading import VOLUMES_HELP, add_volumes, check_volumes
-from imsim.cli.results import (
+from imsim.cli.pairing import Failure, FilePair, contested_stems, number_of_images, pair_files
+from imsim.cli.pairs import SCENES_HELP, add_scenes
+from imsim.cli.reading import (
     LABELS_HELP,
+    VOLUMES_HELP,
     add_labels,
+    add_volumes,
     check_labels,
+    check_volumes,
+)
+from imsim.cli.rows import (
+    Writer,
+    another_run,
+    changed_since,
     finish,
     parted,
     record_of,
+    same_score,
     writer_of,
 )
-from imsim.cli.rows import Writer, another_run, changed_since, same_score
-from imsim.cli.scenes import SCENES_HELP, add_scenes
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError

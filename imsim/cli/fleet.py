@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
@@ -72,14 +72,6 @@ def forget(number: str) -> None:
         _kept.pop(number, None)
 
 
-class Slots(NamedTuple):
-    """How many tasks run at a time on a machine."""
-
-    usual: int
-    others: Mapping[str, int]
-    """By the name of the machine, where it is another number."""
-
-
 class Done(NamedTuple):
     """What a worker returns."""
 
@@ -92,7 +84,7 @@ class Done(NamedTuple):
 class Task:
     """What travels; Dask looks for its own objects in lists and tuples, not in this."""
 
-    def __init__(self, order: Order, slots: Slots, parts: list[Any]) -> None:
+    def __init__(self, order: Order, slots: Counter[str], parts: list[Any]) -> None:
         self.order, self.slots, self.parts = order, slots, parts
 
 
@@ -128,11 +120,12 @@ def _refusal(order: Order) -> tuple[str, str] | None:
     return None
 
 
-def _threads(worker: Any, slots: Slots) -> int:
-    """Return how many threads a task on this worker may use."""
+def _threads(worker: Any, slots: Counter[str]) -> int:
+    """Return how many threads a task on this worker may use, of the tasks of each machine."""
     from dask.system import CPU_COUNT
 
-    tasks = slots.others.get(host_of(worker.address), slots.usual)
+    # Of a machine that has just come nothing is known.
+    tasks = slots[host_of(worker.address)] or max(slots.values(), default=1)
     return max(1, int(CPU_COUNT) // max(tasks, int(worker.state.nthreads)))
 
 
@@ -214,8 +207,7 @@ class Fleet:
 
     def __init__(self, address: str, order: Order) -> None:
         self.address, self._order = address, order
-        self._slots = Slots(1, {})
-        self._number = 0
+        self._slots: Counter[str] = Counter()  # tasks that run at a time on each machine
         self._looked = -LOOK_SECONDS
         self._waits = False
         self._parts: dict[Any, list[Any]] = {}  # of the tasks under way
@@ -290,17 +282,14 @@ class Fleet:
         """Return how many tasks the cluster runs at a time, as of the last second."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             threads = self._asked(self._client.nthreads)
-            hosts: Counter[str] = Counter()
+            self._slots = Counter()
             for worker, number in threads.items():
-                hosts[host_of(worker)] += number
-            ((usual, _),) = Counter(hosts.values()).most_common(1) or ((1, 0),)
-            others = {host: number for host, number in hosts.items() if number != usual}
-            self._slots, self._number = Slots(usual, others), sum(threads.values())
+                self._slots[host_of(worker)] += number
             self._looked = time.monotonic()
             if not threads and not self._waits:
                 say(f"note: --scheduler {self.address}: has no worker; waiting for one")
             self._waits = not threads
-        return self._number
+        return self._slots.total()
 
     def _asked(self, question: Callable[[], Any]) -> Any:
         try:

@@ -19,15 +19,13 @@ from imsim.cli.options import in_options
 from imsim.cli.outputs import make_folder
 from imsim.differing import COUNTS
 from imsim.errors import ImsimError, OptionError
-from imsim.pages.colour import MAP_SCALES, MISSING, MapScale, Scale, colour_table, map_scale, png
+from imsim.pages.colour import MAP_SCALES, MapScale, Scale, map_scale, png
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 from imsim.whole_files import replacing, writing_to
 
 FORMATS = ("png", "npy", "tif", "zarr")
 """Of maps: pictures, and three of numbers."""
-_COLOURS = 255
-"""Of a picture with a palette; the last of its 256 is that of what is not scored."""
 
 
 def add_maps(parser: argparse.ArgumentParser) -> None:
@@ -160,13 +158,7 @@ def _rows(
     if form == "zarr":
         return zarr_rows(file, shape, dtype)
     height, width = shape
-    palette = np.concatenate([colour_table(scale.colours, _COLOURS), [MISSING]])
-
-    def indices(values: Array) -> Array:
-        steps, nothing = scale.steps_of(values, _COLOURS)
-        return np.where(nothing, _COLOURS, steps).astype(np.uint8)
-
-    return picture_rows(file, (height, width), palette, indices, dtype)
+    return picture_rows(file, (height, width), scale.palette(), scale.codes_of, dtype)
 
 
 def scales(

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-from imsim.cli.fitting import max_shift_of
 from imsim.cli.ignoring import Ignored
-from imsim.cli.options import DataRanges, pixel_value
+from imsim.cli.options import DataRanges, max_shift_of, pixel_value
 from imsim.cli.outputs import NOTED
 from imsim.cli.reading import Spacing
 from imsim.differing import COUNTS, measure
@@ -228,7 +227,7 @@ class Settings(NamedTuple):
     """Whether the metrics were asked for by name; else all of them run."""
     data_ranges: DataRanges
     ignored: Ignored
-    volumes: bool
+    volume: bool
     spacing: Spacing | None
     """Of volumes, instead of what their files say."""
     tolerance: float
@@ -246,10 +245,6 @@ class Settings(NamedTuple):
     on_size_mismatch: str = "fail"
 
 
-_OF_SOME = ("maps", "map_format", "memory", "ignore_georeference", "on_size_mismatch")
-"""Settings whose options not every command has."""
-
-
 def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Settings:
     """Return what the arguments say; `default` names the metrics that are meant without any."""
     given = vars(arguments)
@@ -264,19 +259,17 @@ def settings_of(arguments: argparse.Namespace, default: str | None = None) -> Se
     workers = arguments.workers
     if workers is None and given.get("scheduler") is None:
         workers = imsim.get_workers()  # asked for here: in a thread of many, it is one
-    return Settings(
-        metrics,
-        limits,
-        {*limits, *counts, *named},
-        bool(named),
-        DataRanges(arguments.data_range),
-        Ignored.of(arguments),
-        arguments.volume,
-        arguments.spacing,
-        arguments.tolerance or 0.0,
-        parse_options(arguments.option, metrics),
-        max_shift_of(arguments),
-        arguments.map_scale,
-        workers,
-        **{name: given[name] for name in _OF_SOME if name in given},
-    )
+    read = {
+        "metrics": metrics,
+        "limits": limits,
+        "required": {*limits, *counts, *named},
+        "named": bool(named),
+        "data_ranges": DataRanges(arguments.data_range),
+        "ignored": Ignored.of(arguments),
+        "tolerance": arguments.tolerance or 0.0,
+        "options": parse_options(arguments.option, metrics),
+        "max_shift": max_shift_of(arguments),
+        "workers": workers,
+    }
+    # Not every command has every option.
+    return Settings(**{name: given[name] for name in Settings._fields if name in given} | read)

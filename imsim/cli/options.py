@@ -268,3 +268,126 @@ def in_options(error: ImsimError, image: Picture | None = None) -> str:
     for hint, said in ((CHANNEL_HINT, option), (MEMORY_HINT, memory), (SLICES_HINT, slices)):
         remedy = remedy.replace(hint, said)
     return f"{error.message}; {remedy}" if remedy else error.message
+
+
+COLUMNS = ("file", "x", "y", "w", "h")
+"""Of a CSV file."""
+IGNORING_HELP = f"""\
+Left out: pixels outside --mask, of a value (--ignore-value, --ignore-nan), of
+a colour of REF (--ignore-colour), transparent in REF (--ignore-transparent),
+in rectangles (--ignore x,y,w,h), and what --ignore-from FILE says:
+  .csv             the columns {",".join(COLUMNS)}; of all images if
+                   "file" is empty
+  .yaml, .yml      from names to lists of rectangles [x, y, w, h]
+  .json, .geojson  polygons of GeoJSON or labelme, in pixels, of all images
+  a folder         such a file of polygons for each image, of its path
+Names of images may have * and ?, and lack the ending; those without a folder
+are of images in every folder. What is left out is counted in a note, and
+hatched on pages.
+"""
+
+
+def add_ignoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options on what is left out."""
+
+    def add(name: str, text: str, **how: Any) -> None:
+        parser.add_argument(name, help=text, **how)
+
+    several: dict[str, Any] = {"action": "append", "default": []}
+    add(
+        "--ignore",
+        "leave out w x h pixels from column x and row y on, both from 0; can be repeated",
+        metavar="x,y,w,h",
+        **several,
+    )
+    add(
+        "--ignore-from",
+        "leave out the rectangles or polygons of a file, some for some images only: see above; "
+        "can be repeated",
+        metavar="FILE",
+        **several,
+    )
+    add(
+        "--ignore-colour",
+        "leave out the pixels that have this colour in REF: a name, or #rrggbb; can be repeated",
+        metavar="COLOUR",
+        **several,
+    )
+    add(
+        "--ignore-transparent",
+        "leave out the pixels that are wholly transparent in REF",
+        action="store_true",
+    )
+    add(
+        "--ignore-value",
+        "leave out the pixels that have this value in any channel of either image, such as "
+        "-9999 for no data; can be repeated. What a TIFF file declares as no data is left out "
+        "without it",
+        metavar="V",
+        type=pixel_value,
+        **several,
+    )
+    add(
+        "--ignore-nan",
+        "leave out the pixels that are NaN in any channel of either image",
+        action="store_true",
+    )
+
+
+RULES = ("fail", "crop", "pad")
+SIZES_HELP = """\
+Different sizes: such a pair fails, and has a row of the status "size differs".
+--on-size-mismatch crop scores what both images have from their upper left
+corner on. pad fills up both to the larger width and height, right and below,
+with black or white, whichever is farther from the other image there; pixels
+that only one image has always count as different. Either is said in a note.
+"""
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add the option on sizes."""
+    parser.add_argument(
+        "--on-size-mismatch",
+        choices=RULES,
+        default=RULES[0],
+        help="what to do with a pair of different sizes: fail, which is the default; crop both to "
+        "what both have; or pad both to what either has; see above",
+    )
+
+
+MAX_SHIFT = 8
+
+
+def add_aligning(parser: argparse.ArgumentParser) -> None:
+    """Add the options on shifts."""
+    add = parser.add_argument
+    add(
+        "--align",
+        action="store_true",
+        help="move each test image onto its reference before it is scored, by the shift that fits "
+        "best, to fractions of a pixel; scores are of what both images have then, and the shift is "
+        "in a note, in CSV and in JSON",
+    )
+    add(
+        "--max-shift",
+        metavar="N",
+        type=count,
+        help=f"pixels that --align moves by at most along each axis, {MAX_SHIFT} by default; a "
+        "pair that is further apart fails",
+    )
+
+
+def max_shift_of(arguments: argparse.Namespace) -> int | None:
+    """Return the largest shift, or None if nothing is to be moved; refuse what goes against it."""
+    if not arguments.align:
+        if arguments.max_shift is not None:
+            raise OptionError("--max-shift: is a limit of --align; add that")
+        return None
+    if arguments.volume:
+        raise OptionError("--align: moves images, and not volumes; leave out --volume, or --align")
+    if getattr(arguments, "on_size_mismatch", "") == "pad":
+        raise OptionError(
+            "--on-size-mismatch pad: what only one image has differs, and --align leaves it out; "
+            "use --on-size-mismatch crop"
+        )
+    return arguments.max_shift or MAX_SHIFT

@@ -157,8 +157,7 @@ class _Statistics:
     def __init__(self) -> None:
         self.count = self.missing = 0
         self.total = 0.0
-        self.low, self.high = math.inf, -math.inf
-        self.lowest = self.highest = ""
+        self.low = self.high = math.nan, ""  # with the first image that has it
 
     def add(self, score: float, name: str) -> None:
         if math.isnan(score):
@@ -166,11 +165,10 @@ class _Statistics:
             return
         self.count += 1
         self.total += score
-        # The first one is taken whatever its score, infinite ones too.
-        if score < self.low or not self.lowest:
-            self.low, self.lowest = score, name
-        if score > self.high or not self.highest:
-            self.high, self.highest = score, name
+        if not self.low[0] <= score:
+            self.low = score, name
+        if not self.high[0] >= score:
+            self.high = score, name
 
 
 def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -298,8 +296,8 @@ class Outcome:
                 continue
             facts = measure(name)
             mean = found.total / found.count if found.count else math.nan
-            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
-            worst = found.lowest if facts.higher_is_better else found.highest
+            (low, lowest), (high, highest) = found.low, found.high
+            worst = lowest if facts.higher_is_better else highest
             end = f"  ({found.missing} NaN)" if found.missing else ""
             if low == high and found.count > 1:
                 worst, end = "", f"all are equal{end}"

@@ -15,15 +15,25 @@ import numpy as np
 
 import imsim
 from imsim._images import ImageFileError, Picture, Reading
-from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, in_order, parts_of
-from imsim.cli.fitting import aligned, fitted
 from imsim.cli.fleet import Fleet, Order, folders_of
-from imsim.cli.jobs import Job, Jobs, contested_stems, left
+from imsim.cli.jobs import (
+    LOST,
+    Answer,
+    Job,
+    Jobs,
+    Opened,
+    Part,
+    as_they_come,
+    in_order,
+    left,
+    parts_of,
+)
 from imsim.cli.maps import write_maps
 from imsim.cli.measures import Settings
 from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
 from imsim.cli.outputs import NOTED
-from imsim.cli.pairing import Failure, FilePair, Pairing
+from imsim.cli.pairing import Failure, FilePair, Pairing, contested_stems
+from imsim.cli.pairs import Scene, aligned, alone, fitted, on_disk
 from imsim.cli.reading import (
     NO_LABEL,
     SizeError,
@@ -36,7 +46,6 @@ from imsim.cli.reading import (
     placed,
     unknown_notes,
 )
-from imsim.cli.scenes import Scene, alone, on_disk
 from imsim.comparison import compare
 from imsim.differing import COUNTS, counted, places, with_more
 from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
@@ -135,7 +144,7 @@ def scored(
         return _attempt(item, settings)
 
     # Many volumes at once would fill the memory.
-    for item, result in in_order(work, attempt, threads, singly=settings.volumes):
+    for item, result in in_order(work, attempt, threads, singly=settings.volume):
         if isinstance(item, Job):
             item.close()  # the files of a pair whose last image is done
         yield result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -13,10 +13,13 @@ from imsim._images import (
     EXTENSIONS,
     STDIN,
     VOLUME_EXTENSIONS,
+    ImageFile,
     ImageFileError,
+    Reading,
     is_series,
     is_zarr,
 )
+from imsim.errors import ImsimError
 
 NO_IMAGE = f"holds no image; these endings are looked for: {' '.join(EXTENSIONS)}"
 NO_VOLUME = (
@@ -84,7 +87,9 @@ class Folder:
     def _taken(self, place: str, inside: str, above: frozenset[Identity]) -> Iterator[_Below]:
         """Take the files of a folder, and yield its folders."""
         above |= {_identity(place)}
-        for entry in sorted(_entries(place), key=lambda entry: entry.name):
+        with os.scandir(place) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
             if entry.name.startswith("."):
                 continue
             name = os.path.join(inside, entry.name)
@@ -162,11 +167,6 @@ _WAYS: tuple[Callable[[str], str], ...] = (
     stem_of,
     lambda name: stem_of(composed(name)),
 )
-
-
-def _entries(place: str) -> list[os.DirEntry[str]]:
-    with os.scandir(place) as entries:
-        return list(entries)
 
 
 def _identity(path: str) -> Identity:
@@ -372,3 +372,38 @@ def _nothing(
             "files are matched by their names without the ending"
         )
     return f"{where}: {nothing}"
+
+
+def contested_stems(pairs: Iterable[FilePair], reading: Reading) -> dict[str, str]:
+    """Return the image that has the maps of a stem, where two images ask for it.
+
+    Image 0 of a stack ``a`` asks for that of a file ``a_0``. Only files that may be such stacks
+    are opened.
+    """
+    order = {pair.stem: place for place, pair in enumerate(pairs)}
+    by_stem = {pair.stem: pair for pair in pairs}
+    found: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for stem, pair in by_stem.items():
+        head, _, digits = stem.rpartition("_")
+        if not (digits.isdecimal() and head in by_stem):
+            continue
+        for one in (head, stem):
+            if one not in counts:
+                counts[one] = number_of_images(by_stem[one].test, reading)
+        number = counts[head]
+        is_asked_for = number > 1 and int(digits) < number
+        if is_asked_for and len(digits) == len(str(number - 1)) and counts[stem] == 1:
+            first = min(stem, head, key=order.__getitem__)
+            image = f"{by_stem[head].test}[{int(digits)}]"
+            found[stem] = pair.test if first == stem else image
+    return found
+
+
+def number_of_images(path: str, reading: Reading) -> int:
+    """Return how many images a file holds; of one that cannot be read, that is said later."""
+    try:
+        with ImageFile(path, reading) as file:
+            return len(file)
+    except ImsimError:
+        return 1

@@ -56,6 +56,36 @@ def check_size(picture: Picture, reference: Picture, said: str) -> None:
         )
 
 
+LABELS_HELP = """\
+With --labels, a row is about one label of a pair: it has also "label",
+"pixels", and in "bbox-0" to "bbox-3" (JSON: "bbox") the first row and column,
+and the row and column after the last ones; of volumes, in "bbox-0" to
+"bbox-5", with the planes before these. A region of which nothing is left has 0
+pixels and NaN.
+"""
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a label image."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="score each region of a label image by itself: a row per label. Labels are whole "
+        "numbers, in any format that keeps them, such as PNG, TIFF, .npy or NIfTI, grey or with a "
+        "palette; 0 is background. One image for all pairs, or a stack with one for each image",
+    )
+
+
+def check_labels(arguments: argparse.Namespace) -> None:
+    """Refuse options that go on with, or draw, whole images."""
+    for option in ("resume", "maps", "option"):
+        if arguments.labels is not None and getattr(arguments, option):
+            raise OptionError(
+                f"--{option}: is for whole images, and --labels has a row for each region",
+                f"leave out --{option}, or --labels",
+            )
+
+
 def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
     """Return labels, 0 where a pixel is left out, and those then gone; a slice may have none."""
     pixels = labels.pixels

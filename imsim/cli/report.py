@@ -25,15 +25,21 @@ from imsim._images import (
     why_not_read,
     without_index,
 )
+from imsim._images.reading import first_bytes
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
-from imsim.cli.executors import in_order
-from imsim.cli.fitting import add_aligning
-from imsim.cli.ignoring import IGNORING_HELP, add_ignoring
-from imsim.cli.jobs import Job, Jobs
+from imsim.cli.jobs import Job, Jobs, in_order
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import Settings, add_judging, settings_of
-from imsim.cli.options import add_command, add_reading, count, reading_of
+from imsim.cli.options import (
+    IGNORING_HELP,
+    add_aligning,
+    add_command,
+    add_ignoring,
+    add_reading,
+    count,
+    reading_of,
+)
 from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.outputs import (
     check_folder,
@@ -79,8 +85,6 @@ class ReportPages:
                     f"{folder}: is there, and holds no report; name a new folder, or an empty one"
                 )
         check_folder(folder, inputs)
-        with writing_to(folder):
-            os.makedirs(folder, exist_ok=True)
         # Whatever happens, the folder is known as ours, and an old index does not stay.
         unfinished = "This report is being written, or was interrupted."
         self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
@@ -105,13 +109,7 @@ class ReportPages:
 
 def _is_ours(path: str) -> bool:
     """Tell whether a file is a page of this program."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        return False
-    try:
-        with open(path, "rb") as file:
-            return _MARK in file.read(_HEAD)
-    except OSError:
-        return False
+    return _MARK in first_bytes(path, _HEAD)
 
 
 class _Run(NamedTuple):
@@ -141,7 +139,7 @@ def report_folder(arguments: argparse.Namespace, settings: Settings) -> Generato
                 jobs.each(bar),
                 lambda item: _done(item, run),
                 threads,
-                singly=settings.volumes,  # many at once would fill the memory
+                singly=settings.volume,  # many at once would fill the memory
             )
             for item, (result, entry, html) in work:
                 if isinstance(item, Job):
@@ -184,7 +182,7 @@ def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str 
     name, accept = item.name, without_index(item.name)[0]
     is_equal = found.status == "equal"
     address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
-    can = _can_replace(item.reference, item.test)
+    can = can_replace(item.reference, item.test)
     try:
         html = None if is_equal else found.html(f"../{INDEX}")
         small = thumbnails(found.pair)
@@ -202,7 +200,7 @@ def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str 
         [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
         small,
         None if is_equal else address,
-        None if is_equal or not can or run.settings.volumes else accept,
+        None if is_equal or not can or run.settings.volume else accept,
     )
     return found.result, entry, html
 
@@ -212,7 +210,7 @@ def _failed(failure: Failure, run: _Run) -> Entry:
     path = failure.test or failure.reference
     name = _inside(path, run) if path else failure.message
     small, _ = _small(run, reference=failure.reference, test=failure.test)
-    can = "test" in small and failure.reference and _can_replace(failure.reference, failure.test)
+    can = "test" in small and failure.reference and can_replace(failure.reference, failure.test)
     status: Status = NOT_SCORED
     if failure.sizes:  # of volumes; images of different sizes have pages
         status = "failed" if run.settings.limits else "differs"
@@ -221,12 +219,8 @@ def _failed(failure: Failure, run: _Run) -> Entry:
         status,
         reasons=(failure.sizes or failure.message,),
         thumbnails=small,
-        accept=without_index(name)[0] if can and not run.settings.volumes else None,
+        accept=without_index(name)[0] if can and not run.settings.volume else None,
     )
-
-
-def _can_replace(reference: str, test: str | None) -> bool:
-    return test is not None and can_replace(*(without_index(path)[0] for path in (reference, test)))
 
 
 def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
@@ -237,7 +231,7 @@ def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
         name = _inside(path, run)
         small, problems = _small(run, reference=failure.reference, test=failure.test)
         can_accept = is_new and small and os.path.isfile(path)
-        new = name if can_accept and not run.settings.volumes else None
+        new = name if can_accept and not run.settings.volume else None
         reasons = [f"only in {run.folders[is_new]}", *problems]
         yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, widened
-from imsim.cli.fitting import aligned, fitted, moved_onto
 from imsim.cli.jobs import Job
 from imsim.cli.measures import Settings, verdicts
 from imsim.cli.options import NEEDS_RANGE
 from imsim.cli.outcome import lacking
 from imsim.cli.pair_scoring import Result, scored
 from imsim.cli.pairing import Failure
+from imsim.cli.pairs import aligned, fitted, moved_onto
 from imsim.cli.reading import Files, comparable
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
@@ -130,7 +130,7 @@ def shown(job: Job, settings: Settings) -> Shown | Failure:
     try:
         return _shown(job, result, files[0], settings)
     except ImsimError as error:
-        if isinstance(result, Failure) and (settings.volumes or not result.sizes):
+        if isinstance(result, Failure) and (settings.volume or not result.sizes):
             return result
         reason = str(error)
     except MemoryError:

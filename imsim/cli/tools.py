@@ -133,18 +133,8 @@ def run_compile(arguments: argparse.Namespace) -> Iterator[str]:
 
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = {
-    "REF",
-    "TEST",
-    "FILE",
-    "M",
-    "MODEL",
-    "CSV",
-    "IMAGES",
-    "MASKS",
-    "GOOD",
-    "BAD",
-    "NEW",
-    "PLACE",
+    *("REF", "TEST", "FILE", "M", "MODEL", "CSV", "IMAGES", "MASKS"),
+    *("GOOD", "BAD", "NEW", "PLACE"),
 }
 _FOLDERS = {"DIR", "FOLDER", "EXPECTED", "ACTUAL"}
 COMPLETION_HELP = """\

@@ -58,38 +58,39 @@ def _worst(dissimilarity: Array, step: Step, top: int) -> tuple[Array, Array]:
     return row, column
 
 
-def total(values: Array, step: Step) -> Array:
-    """Add the values of each block, along the first two axes."""
-    return _reduced(np.add, values, step)
+def folded(function: np.ufunc, values: Array, step: tuple[int, ...]) -> Array:
+    """Fold each block along the first axes, as `numpy.add` sums it.
 
-
-def _reduced(function: np.ufunc, values: Array, step: Step) -> Array:
-    for axis in (0, 1):
-        if step[axis] > 1:
-            starts = np.arange(0, values.shape[axis], step[axis])
-            values = function.reduceat(values, starts, axis=axis)
+    Strides are faster than `reduceat` where blocks are short.
+    """
+    for axis, length in enumerate(step):
+        if length > 1:
+            values = np.moveaxis(values, axis, 0)
+            found = values[::length].copy()
+            for start in range(1, min(length, len(values))):
+                part = values[start::length]
+                function(found[: len(part)], part, out=found[: len(part)])
+            values = np.moveaxis(found, 0, axis)
     return values
 
 
-def mean(image: Array, mask: Array, step: Step) -> Array:
+def mean(image: Array, mask: Array, step: tuple[int, ...]) -> Array:
     """Average each block over its pixels inside the mask, or over all where none is inside.
 
     The channels come last, in float64.
     """
     values = image.astype(np.float64)
-    if step == (1, 1):
+    if max(step) == 1:
         return values
-    used = mask | ~_repeat(inside(mask, step), mask.shape, step)
-    values[~used] = 0
-    with np.errstate(invalid="ignore", over="ignore"):
-        return total(values, step) / total(used.astype(np.float64), step)[..., None]
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        every = folded(np.add, values, step) / folded(np.add, np.ones((*mask.shape, 1)), step)
+        if mask.all():
+            return every
+        used = folded(np.add, np.where(mask[..., None], values, 0), step)
+        count = folded(np.add, mask.astype(np.float64), step)[..., None]
+        return np.where(count > 0, used / count, every)
 
 
-def inside(mask: Array, step: Step) -> Array:
+def inside(mask: Array, step: tuple[int, ...]) -> Array:
     """Tell for each block whether any of its pixels is True."""
-    return _reduced(np.logical_or, mask, step)
-
-
-def _repeat(blocks: Array, size: tuple[int, ...], step: Step) -> Array:
-    """Give every pixel the value of its block."""
-    return blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]
+    return folded(np.logical_or, mask, step)

@@ -23,8 +23,6 @@ MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
 LEVEL = 4
 """Level of zlib: it takes half the time of the usual 6, and 2 % more bytes."""
-_FEW = 2**14
-"""Pixels of a picture from which on a table of all colours is faster than a search."""
 BROKEN = (214, 0, 147)
 """The magenta of pixels of an image that are not finite."""
 
@@ -38,6 +36,8 @@ _ANCHORS: dict[Colours, str] = {
     "difference": "10407f 4f86c6 f4f4f4 cf7a3c 7a3703",
 }
 # With the grey of NaN, a picture has few enough colours for a palette; grey has all its levels.
+CODES = 255
+"""Of a picture with a palette; the last of its 256 colours is that of what is not scored."""
 _EQUAL = 1e-6
 """What a map that is alike everywhere may differ by rounding, as a part of its scale."""
 _STEPS: dict[Colours, int] = {"viridis": 255, "grey": 256, "difference": 255}
@@ -110,6 +110,15 @@ class Scale(NamedTuple):
         nothing = np.isnan(place)
         steps = np.clip(np.where(nothing, 0, place), 0, 1) * (number - 1)
         return np.rint(steps).astype(np.intp), nothing
+
+    def codes_of(self, values: Array) -> Array:
+        """Return the steps on a scale of `CODES`, and the number behind the last one for NaN."""
+        steps, nothing = self.steps_of(values, CODES)
+        return np.where(nothing, CODES, steps).astype(np.uint8)
+
+    def palette(self, nothing: tuple[int, int, int] = MISSING) -> Array:
+        """Return the colours of all codes, shape (codes, 3)."""
+        return np.vstack([colour_table(self.colours, CODES), [nothing]]).astype(np.uint8)
 
     def value_at(self, place: float) -> float:
         """Return the value with the colour at `place`, from 0 (first) to 1 (last)."""
@@ -263,13 +272,10 @@ def small_png(pixels: Array) -> bytes:
     palette = np.array(sorted(colour for _, colour in found), dtype=np.uint8)
     known = _numbers(palette)
     steps = np.empty(pixels.shape[:2], np.uint8)
-    if steps.size < _FEW:
-        steps[:] = np.searchsorted(known, _numbers(pixels))
-    else:
-        index = np.zeros(1 << 24, np.uint8)
-        index[known] = np.arange(len(palette))
-        for rows in bands(*steps.shape):
-            steps[rows] = index[_numbers(pixels[rows])]
+    index = np.zeros(1 << 24, np.uint8)
+    index[known] = np.arange(len(palette))
+    for rows in bands(*steps.shape):
+        steps[rows] = index[_numbers(pixels[rows])]
     picture = Image.fromarray(steps)
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()

@@ -14,7 +14,7 @@ import numpy as np
 
 from imsim import METRICS
 from imsim.pages.layers import ImagePair, difference_layer, image_layer
-from imsim.pages.page import Html, asset, number, page, quoted, table, tag
+from imsim.pages.page import Html, asset, fragment, joined, number, page, quoted, table, tag
 from imsim.typing import Array
 
 SMALL_SIDE = 80
@@ -136,20 +136,21 @@ def folder_report(
     """
     ordered = sorted(entries, key=lambda entry: _rank(entry, metrics))
     title = f"{folders[1]} against {folders[0]}"
-    head: list[object] = ["", "reference, test, difference", "name", "status", *metrics]
+    heads = ["reference, test, difference", "name", "status", *metrics]
+    titles = [tag("th", head, scope="col", data_plain=not i) for i, head in enumerate(heads)]
     rows = [_row(entry, i, metrics) for i, entry in enumerate(ordered)]
-    return page(
-        title,
-        tag("h1", title),
-        tag("p", _answer(ordered), class_="answer"),
-        _filters(ordered),
-        tag("h2", "Pairs"),
-        _table(head, rows),
-        _accept(folders) if any(entry.accept for entry in ordered) else "",
-        tag("h2", "How this report was made"),
-        table(["option", "value"], [[name, value] for name, value in (facts or {}).items()]),
-        script=asset("sort.js") + asset("folder.js"),
+    accept = fragment("accept.html", folders=" ".join(map(_path, folders)))
+    body = fragment(
+        "folder.html",
+        title=title,
+        answer=_answer(ordered),
+        boxes=_boxes(ordered),
+        titles=joined(titles),
+        rows=joined(rows),
+        accept=accept if any(entry.accept for entry in ordered) else "",
+        facts=table(["option", "value"], [[name, value] for name, value in (facts or {}).items()]),
     )
+    return page(title, body, script=asset("sort.js") + asset("folder.js"))
 
 
 def _rank(entry: Entry, metrics: Sequence[str]) -> tuple[int, float, str]:
@@ -169,21 +170,14 @@ def _answer(entries: Sequence[Entry]) -> str:
     return f"Of {len(entries)}: {', '.join(said)}." if said else "There is nothing to compare."
 
 
-def _filters(entries: Sequence[Entry]) -> Html:
+def _boxes(entries: Sequence[Entry]) -> Html:
     """Show what there is to choose from; each status that occurs has a box."""
     counts = Counter(entry.status for entry in entries)
     boxes = []
     for status in filter(counts.get, STATUSES):
         box = tag("input", type="checkbox", checked=True, value=status, data_show=True)
         boxes.append(tag("label", box, f" {status} ({counts[status]})"))
-    search = tag("label", "name contains ", tag("input", type="search", id="search"))
-    return tag(
-        "div",
-        tag("fieldset", tag("legend", "Show"), *boxes),
-        search,
-        tag("p", id="shown", role="status", class_="note"),
-        class_="filters",
-    )
+    return joined(boxes)
 
 
 def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
@@ -194,22 +188,23 @@ def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
     name = tag("a", entry.name, href=entry.page) if entry.page else tag("span", entry.name)
     said = [tag("span", text, class_="why") for text in entry.reasons]
     said += [tag("span", text, class_="note") for text in entry.notes]
-    cells = [
-        tag("td", pick, class_="pick"),
-        tag("td", _pictures(entry), class_="thumbs"),
-        tag("th", name, *said, scope="row"),
-        tag(
-            "td",
-            tag("span", entry.status, class_="status " + entry.status.split()[0]),
-            data_key=rank,
-        ),
-    ]
+    scores = []
     for metric in metrics:
         score = entry.scores.get(metric)
         key = "" if score is None or math.isnan(score) else repr(float(score))
         shown = "" if score is None else number(score)
-        cells.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
-    return tag("tr", *cells, data_status=entry.status)
+        scores.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
+    return fragment(
+        "row.html",
+        status=entry.status,
+        word=entry.status.split()[0],
+        pick=pick,
+        pictures=_pictures(entry),
+        name=name,
+        said=joined(said),
+        rank=rank,
+        scores=joined(scores),
+    )
 
 
 def _path(name: str) -> str:
@@ -226,52 +221,8 @@ def _pictures(entry: Entry) -> Html:
             continue
         kind = "webp" if small.content[8:12] == b"WEBP" else "jpeg"
         source = f"data:image/{kind};base64," + base64.b64encode(small.content).decode("ascii")
-        inside.append(
-            tag(
-                "img",
-                src=source,
-                alt="",
-                title=name,
-                width=small.width,
-                height=small.height,
-                class_=name,
-            )
-        )
+        size = {"width": small.width, "height": small.height}
+        inside.append(tag("img", src=source, alt="", title=name, **size, class_=name))
     if entry.page is None:
         return tag("span", *inside)
     return tag("a", *inside, href=entry.page, tabindex=-1, aria_hidden="true")
-
-
-def _table(head: list[object], rows: list[Html]) -> Html:
-    titles = [tag("th", title, scope="col", data_plain=i == 1) for i, title in enumerate(head) if i]
-    titles.insert(0, tag("td"))
-    caption = "The worst first; a click on the head of a column sorts by it"
-    inside = tag(
-        "table",
-        tag("caption", caption),
-        tag("thead", tag("tr", *titles)),
-        tag("tbody", *rows),
-        class_="sortable index",
-    )
-    return tag("div", inside, class_="wide", tabindex=0, role="region", aria_label="Pairs")
-
-
-def _accept(folders: tuple[str, str]) -> Html:
-    """Show the command that makes the chosen test images the new references."""
-    buttons = [
-        tag("button", words, type="button", id=name)
-        for name, words in (("all", "choose all shown"), ("none", "choose none"), ("copy", "copy"))
-    ]
-    command = tag("textarea", id="command", readonly=True, rows=2, spellcheck="false")
-    label = tag("label", "Run this where the report was made:", for_="command", class_="note")
-    return tag(
-        "section",
-        tag("h2", "Accept changes", id="accepting"),
-        tag("p", id="chosen", role="status", class_="note"),
-        tag("div", *buttons, class_="choices"),
-        tag("div", label, command, hidden=True),
-        class_="accept",
-        aria_labelledby="accepting",
-        data_command="imsim accept",
-        data_folders=" ".join(map(_path, folders)),
-    )

@@ -191,6 +191,11 @@ class Map(NamedTuple):
     dissimilarity: Array
     """Larger where the images are less alike; NaN where the map has no value."""
 
+    @classmethod
+    def of(cls, name: str, local: Array) -> Map:
+        """Return what a metric has as its map."""
+        return cls(local, np.asarray(METRICS[name].map_dissimilarity(local), dtype=np.float64))
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -307,24 +312,27 @@ def map_layers(
     """Show the map of every metric of these names that has one for these images and options."""
     layers = []
     for name in names:
-        metric = METRICS[name]
-        special = (own or {}).get(name, {})
-        if metric.map_function is None:
+        local = local_map(name, reference, test, {**options, **(own or {}).get(name, {})})
+        if local is None:  # the notes list maps that are not available
             continue
-        if special.keys() - inspect.signature(metric.map_function).parameters:
-            continue
-        try:
-            with silent(EmptyMaskWarning):  # the scores have already warned
-                local = np.asarray(metric.map_function(reference, test, **options, **special))
-                local = pair.canvas.padded(local, np.nan)
-        except ImsimError:  # the notes list maps that are not available
-            continue
-        title = f"{name}: {metric.map_title}"
-        far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
+        local = pair.canvas.padded(local, np.nan)
         scale = map_scale(name, pair.data_range, local if ends == "auto" else None)
-        layer = map_layer(pair, name, title, Map(local, far), scale)
+        title = f"{name}: {METRICS[name].map_title}"
+        layer = map_layer(pair, name, title, Map.of(name, local), scale)
         layers.append(replace(layer, ends_here=ends == "auto"))
     return layers
+
+
+def local_map(name: str, reference: Any, test: Any, options: Mapping[str, Any]) -> Array | None:
+    """Return the map of a metric; None if it has none for these images and options."""
+    function = METRICS[name].map_function
+    if function is None or options.keys() - inspect.signature(function).parameters:
+        return None
+    try:
+        with silent(EmptyMaskWarning):  # the scores have already warned
+            return np.asarray(function(reference, test, **options))
+    except ImsimError:
+        return None
 
 
 def map_layer(pair: ImagePair, name: str, title: str, values: Map, scale: Scale) -> Layer:

@@ -9,7 +9,10 @@ import math
 import os
 import shlex
 import unicodedata
+from collections.abc import Iterable
+from functools import cache
 from importlib import resources
+from string import Template
 
 from imsim.pages.colour import png
 from imsim.typing import Array
@@ -136,9 +139,25 @@ def table(head: list[object], rows: list[list[object]], caption: str = "") -> Ht
     return tag("div", inside, class_="wide", tabindex=0, role="region", aria_label=caption or None)
 
 
+@cache
 def asset(name: str) -> str:
     """Return the text of a file that lies beside this one."""
     return resources.files("imsim.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def joined(parts: Iterable[Html]) -> Html:
+    """Put elements one behind the other."""
+    return Html("".join(parts))
+
+
+def fragment(name: str, /, **values: object) -> Html:
+    """Write a piece of a page, a file beside this one, in which a name behind $ stands for a value.
+
+    Indentation and ends of lines are left out; whatever is not `Html` becomes text, escaped.
+    """
+    pieces = (line.strip() for line in asset(name).splitlines())
+    texts = {key: _inside(value) for key, value in values.items()}
+    return Html(Template("".join(pieces)).substitute(texts))
 
 
 def page(title: str, *body: object, script: str = "") -> str:
@@ -152,15 +171,7 @@ def page(title: str, *body: object, script: str = "") -> str:
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
         f"style-src {_digest(style)}; script-src {_digest(script)}"
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="generator", content=GENERATOR),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(style)),
-    )
+    head = fragment("head.html", policy=policy, generator=GENERATOR, title=title, style=Html(style))
     end = tag("script", Html(script)) if script else ""
     content = tag("body", tag("main", *body), end)
     return f"<!doctype html>\n{tag('html', head, content, lang='en')}\n"

@@ -22,63 +22,21 @@ from imsim.pages.layers import (
     map_layers,
     pixels_of,
 )
-from imsim.pages.page import Html, asset, number, page, picture, share, short, table, tag
+from imsim.pages.page import (
+    Html,
+    asset,
+    fragment,
+    joined,
+    number,
+    page,
+    picture,
+    share,
+    short,
+    table,
+    tag,
+)
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_choice
-
-_MODES = ("wipe", "flicker", "difference", "reference", "test")
-_RATES = {"0": "by hand", "0.5": "every 2 s", "1": "every second", "2": "twice a second"}
-"""Rates of a flicker, far below three flashes a second, which can hurt."""
-_KEYS = (
-    "arrow keys move the spot, Enter holds it, plus and minus zoom; w wipes, square brackets move "
-    "the divider; f flickers; d, r and t show difference, reference and test alone"
-)
-
-
-def large_picture(width: int, height: int) -> Html:
-    """Write the place of the large picture; `stage.js` puts the pictures of the page into it."""
-    buttons = [
-        tag("button", mode, type="button", data_mode=mode, aria_pressed="false") for mode in _MODES
-    ]
-    rates = [
-        tag("option", words, value=often, selected=often == "1") for often, words in _RATES.items()
-    ]
-    choices = [
-        tag("div", *buttons, class_="modes", role="group", aria_label="The large picture shows"),
-        tag(
-            "label",
-            "divider ",
-            tag("input", type="range", id="wipe", min=0, max=100, step="any", value=50),
-        ),
-        tag("label", "turns ", tag("select", *rates, id="rate")),
-        tag("button", "turn now", type="button", id="swap"),
-    ]
-    sides = [
-        tag("div", class_="side", data_of=name) for name in ("reference", "test", "difference")
-    ]
-    frame = tag(
-        "div",
-        *sides,
-        tag("span", class_="divider"),
-        tag("span", class_="which left"),
-        tag("span", class_="which right"),
-        tag("span", class_="spot"),
-        class_="frame stage",
-        data_size=f"{width} {height}",
-        tabindex=0,
-        role="group",
-        aria_label=f"the large picture; {_KEYS}",
-    )
-    keys = "Keys in a picture: w wipe, [ and ] its divider, f flicker, d difference, r reference, "
-    return tag(
-        "section",
-        tag("h2", "One picture, large", id="large"),
-        tag("div", *choices, class_="choices"),
-        frame,
-        tag("p", keys + "t test.", class_="note"),
-        aria_labelledby="large",
-        class_="large",
-    )
 
 
 def pair_report(
@@ -210,6 +168,10 @@ def pair_report(
     flat = pair.width > THIN * pair.height
     masked = not pair.mask.all()
     parts = "pixels" if pair.canvas.one_size else "pixels that both images have"
+    told: list[Html] = []
+    if (scores.keys() | scores.skipped.keys()) & METRICS.keys():
+        marked = masked and mask is not None
+        told = [tag("h2", "Scores"), score_table(scores, masked=marked, parts=parts)]
     return page(
         title,
         *heading(title, reasons, home),
@@ -218,10 +180,12 @@ def pair_report(
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
         _readout(pair, layers, content),
-        large_picture(pair.width, pair.height),
+        # `stage.js` puts the pictures of the page into it. It flickers far below three flashes a
+        # second, which can hurt.
+        fragment("stage.html", width=pair.width, height=pair.height),
         tag("h2", "All pictures"),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
-        *_scores(scores, masked=masked and (mask is not None), parts=parts),
+        *told,
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
@@ -254,28 +218,22 @@ def _counted(scores: Mapping[str, Any], boxes: Sequence[Sequence[int]]) -> list[
 def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None) -> Html:
     kind = "frame small" if max(pair.width, pair.height) <= 256 else "frame"
     kind += " tall" if pair.height > THIN * pair.width else ""
-    keys = "arrow keys move the spot, Enter holds it, plus and minus zoom"
-    frame = tag(
-        "div",
-        picture(overview, layer.title, draggable="false"),
-        picture(detail, "", draggable="false", class_="detail") if detail else "",
-        tag("span", class_="spot"),
-        class_=kind,
-        tabindex=0,
-        role="group",
-        aria_label=f"{layer.title}; {keys}",
-    )
+    pictures = [picture(overview, layer.title, draggable="false")]
+    if detail:
+        pictures.append(picture(detail, "", draggable="false", class_="detail"))
     words = kind_of_scale(layer.scale, layer.ends_here)
-    below: list[object] = [tag("span", words)] if words else []
+    below = [tag("span", words)] if words else []
     if layer.worst is not None:
         row, column = layer.worst
         below.append(tag("a", "largest difference", href=f"#{column},{row}"))
-    return tag(
-        "figure",
-        tag("h3", tag("span", layer.title), tag("span", class_="value", data_value=layer.name)),
-        frame,
-        tag("figcaption", colour_bar(layer.scale, layer.ends), tag("div", *below, class_="below")),
-        id=f"picture-{layer.name}",
+    return fragment(
+        "figure.html",
+        name=layer.name,
+        title=layer.title,
+        kind=kind,
+        pictures=joined(pictures),
+        bar=colour_bar(layer.scale, layer.ends),
+        below=joined(below),
     )
 
 
@@ -315,23 +273,7 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
         tag("div", tag("dt", label), tag("dd", "–", data_value=value), class_=room.get(value))
         for label, value in entries
     ]
-    buttons = [
-        tag("button", sign, type="button", data_zoom=action, aria_label=words)
-        for sign, action, words in (
-            ("+", "in", "zoom in at the spot"),
-            ("−", "out", "zoom out"),
-            ("whole", "whole", "show the whole pictures"),
-        )
-    ]
-    hint = (
-        "Point at a pixel, or tap it; of several under the pointer, the one that differs most "
-        "counts. A click holds the spot. Arrow keys move it, + and − zoom all pictures. "
-    )
-    link = tag("a", "Link to this view", href="#", id="link")
-    line = tag(
-        "p", tag("span", *buttons, class_="controls"), tag("span", hint, class_="note hint"), link
-    )
-    return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
+    return fragment("readout.html", values=joined(values))
 
 
 def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
@@ -391,12 +333,6 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
 
 
-def _scores(scores: Comparison, *, masked: bool, parts: str) -> list[Html]:
-    if not (scores.keys() | scores.skipped.keys()) & METRICS.keys():
-        return []
-    return [tag("h2", "Scores"), score_table(scores, masked=masked, parts=parts)]
-
-
 def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
     """Show each score with what it means; `parts` are what images are made of."""
     rows: list[list[object]] = []
@@ -412,12 +348,9 @@ def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
             about.append(tag("span", scores.skipped[name], class_="note"))
         better = "higher" if metric.higher_is_better else "lower"
         best = "depends" if math.isnan(metric.best) else number(metric.best)
-        cell = Html("".join(about))
-        rows.append([name, score, better, best, _interval(metric.bounds), cell])
+        cell = joined(about)
+        interval = " to ".join(number(bound, 4) for bound in metric.bounds)
+        rows.append([name, score, better, best, interval, cell])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
     caption = f"Scores of the {parts} that the mask uses" if masked else f"Scores of all {parts}"
     return tag("div", table(head, rows, caption), class_="scores")
-
-
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"{number(bounds[0], 4)} to {number(bounds[1], 4)}"

@@ -12,10 +12,10 @@ from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import SCALES, answer, channel_notes, kinds
-from imsim.pages.layers import pixels_of
-from imsim.pages.page import Html, asset, number, page, picture, share, tag
+from imsim.pages.layers import local_map, pixels_of
+from imsim.pages.page import Html, asset, fragment, joined, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
-from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, local_map, scales_of
+from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
@@ -128,7 +128,7 @@ def volume_report(
         pixels_of("test", test, channel_axis, 3),
         mask,
         data_range,
-        local_map(reference, test, options),
+        local_map(MAP, reference, test, options),
         ways,
         map_scale,
     )
@@ -238,52 +238,44 @@ def _worst(pair: VolumePair, place: Place) -> Html:
 def _section(pair: VolumePair, cut: Cut, place: Place, cuts: Cuts, titles: dict[str, str]) -> Html:
     axis, side = AXES[cut.axis], pair.sides[cut.axis]
     index = _index(place, pair)[cut.axis]
-    slider = tag(
-        "input",
-        type="range",
-        min=0,
-        max=side - 1,
-        value=place[cut.axis],
-        id=f"slider-{cut.axis}",
-        data_axis=cut.axis,
-        aria_label=f"{axis} of the {cut.name} cut",
-    )
-    value = tag("output", f"{axis} {index}", for_=f"slider-{cut.axis}", data_axis=cut.axis)
     strip: object = ""
     if pair.worst is not None and side > 1:
         # The map's own scale, or that of errors; both are dark where all is alike.
         scale = Scale(0.0, 2.0) if pair.worst.by == MAP else Scale(0.0, pair.data_range, root=True)
         colours = scale.colours_of(pair.worst.profiles[cut.axis][None])
         strip = picture(colours, f"the worst place of each plane along the {axis}", class_="strip")
-    head = tag("h2", cut.name, " ", value)
-    line = tag("div", strip, slider, class_="slide")
     figures = [
         _figure(pair, cut, name, titles[name], png) for name, png in cuts.pictures[cut.axis].items()
     ]
-    return tag("section", head, line, tag("div", *figures, class_="pictures cuts"), class_="cut")
+    return fragment(
+        "cut.html",
+        name=cut.name,
+        axis=cut.axis,
+        along=axis,
+        index=index,
+        last=side - 1,
+        place=place[cut.axis],
+        strip=strip,
+        figures=joined(figures),
+    )
 
 
 def _figure(pair: VolumePair, cut: Cut, name: str, title: str, png: bytes) -> Html:
-    letters: list[object] = []
+    letters = []
     if pair.world is not None:
         for axis, class_ in ((cut.rows, "edge top"), (cut.columns, "edge left")):
             letter, word = _SIDES[pair.world[axis]]
             letters.append(tag("span", letter, class_=class_, title=word))
-    frame = tag(
-        "div",
-        picture(png, f"{title}, {cut.name}", draggable="false"),
-        tag("canvas", "", aria_hidden="true"),
-        tag("span", class_="spot"),
-        *letters,
-        class_="frame",
-        tabindex=0,
-        role="group",
-        data_layer=name,
-        data_axis=cut.axis,
-        aria_label=f"{title}, {cut.name}; arrow keys move the other cuts, Page Up and Page Down "
-        "this one",
+    return fragment(
+        "cut_figure.html",
+        id=f"{cut.name.replace(' ', '-')}-{name}",
+        title=title,
+        layer=name,
+        axis=cut.axis,
+        name=cut.name,
+        picture=picture(png, f"{title}, {cut.name}", draggable="false"),
+        letters=joined(letters),
     )
-    return tag("figure", tag("h3", title), frame, id=f"{cut.name.replace(' ', '-')}-{name}")
 
 
 def _legend(pair: VolumePair) -> Html:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
+from imsim import METRICS, ShapeError
 from imsim.differing import difference_of, size_of
-from imsim.errors import silent
-from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, colour_table, map_scale, small_png
+from imsim.pages import blocks
+from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, map_scale, small_png
 from imsim.pages.content import deflated, finest, packed, text_size
 from imsim.pages.layers import (
     ImagePair,
@@ -111,18 +111,6 @@ class VolumePair:
         )
 
 
-def local_map(reference: Any, test: Any, options: dict[str, Any]) -> Array | None:
-    """Return the map that tells the worst place, or None where the metric cannot run."""
-    function = METRICS[MAP].map_function
-    if function is None:
-        return None
-    try:
-        with silent(EmptyMaskWarning):  # the scores have already warned
-            return np.asarray(function(reference, test, **options))
-    except ImsimError:
-        return None
-
-
 def changes(reference: Array, test: Array) -> tuple[Array, Array]:
     """Return test less reference of the channel that differs most, and its size.
 
@@ -208,52 +196,24 @@ def small(pair: VolumePair, step: Place) -> Small:
         slab = slice(start, start + step[0])
         mask = pair.mask[slab]
         reference, test = pair.reference[slab], pair.test[slab]
-        parts[0].append(_mean(reference, mask, step))
-        parts[1].append(_mean(test, mask, step))
+        parts[0].append(blocks.mean(reference, mask, step))
+        parts[1].append(blocks.mean(test, mask, step))
         signed = np.where(mask, changes(reference, test)[0], 0)
         with np.errstate(invalid="ignore"):
-            high, low = _folded(np.maximum, signed, step), _folded(np.minimum, signed, step)
+            high, low = (
+                blocks.folded(np.maximum, signed, step),
+                blocks.folded(np.minimum, signed, step),
+            )
             parts[2].append(np.where(high >= -low, high, low) + 0 * (high + low))
         if pair.local is not None:
             least = np.where(np.isnan(pair.local[slab]), np.inf, pair.local[slab])
-            least = _folded(np.minimum, least, step)
+            least = blocks.folded(np.minimum, least, step)
             parts[3].append(np.where(np.isinf(least), np.nan, least))
-        parts[4].append(_folded(np.maximum, mask, step))
+        parts[4].append(blocks.inside(mask, step))
     reference, test, difference, local, used = (
         np.concatenate(part) if part else None for part in parts
     )
     return Small(reference, test, difference, local, used)
-
-
-def _folded(function: Any, values: Array, step: Place) -> Array:
-    """Fold each block along the first three axes, as `numpy.add` sums it.
-
-    Strides are faster than `reduceat`, whose blocks are short here.
-    """
-    for axis, length in enumerate(step):
-        if length == 1:
-            continue
-        values = np.moveaxis(values, axis, 0)
-        folded = values[::length].copy()
-        for start in range(1, min(length, len(values))):
-            part = values[start::length]
-            function(folded[: len(part)], part, out=folded[: len(part)])
-        values = np.moveaxis(folded, 0, axis)
-    return values
-
-
-def _mean(image: Array, mask: Array, step: Place) -> Array:
-    """Average each block over its voxels inside the mask, or over all where none is inside."""
-    values = image.astype(np.float64)
-    if step == (1, 1, 1):
-        return values
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        mean = _folded(np.add, values, step) / _folded(np.add, np.ones((*mask.shape, 1)), step)
-        if mask.all():
-            return mean
-        inside = _folded(np.add, np.where(mask[..., None], values, 0), step)
-        count = _folded(np.add, mask.astype(np.float64), step)[..., None]
-        return np.where(count > 0, inside / count, mean)
 
 
 def scales_of(pair: VolumePair) -> dict[str, tuple[Scale, tuple[str, str] | None]]:
@@ -276,8 +236,6 @@ COPY_BYTES = 3_500_000
 """Most bytes of a page for the small copy."""
 MOST_BLOCKS = 2**21
 """Most blocks of the small copy."""
-STEPS = 255
-"""Steps of a scale; the step behind the last is what has none."""
 
 
 class Cuts(NamedTuple):
@@ -303,7 +261,7 @@ def cuts_of(pair: VolumePair, place: Place, lengths: tuple[float, ...], facts: A
         lambda side: _pictures(pair, place, side), CUT_BYTES, 1, max(pair.sides)
     )
     few = max(1, math.ceil((math.prod(pair.sides) / MOST_BLOCKS) ** (1 / 3)))
-    while math.prod(_blocks(pair, _step(lengths, few))) > MOST_BLOCKS:
+    while math.prod(map(math.ceil, np.divide(pair.sides, _step(lengths, few)))) > MOST_BLOCKS:
         few += 1
     size, copy = finest(
         lambda side: _copy(pair, _step(lengths, side)), COPY_BYTES, few, max(pair.sides)
@@ -316,11 +274,6 @@ def cuts_of(pair: VolumePair, place: Place, lengths: tuple[float, ...], facts: A
 def _step(lengths: tuple[float, ...], side: int) -> Place:
     least = min(lengths)
     depth, height, width = (max(1, round(side * least / length)) for length in lengths)
-    return depth, height, width
-
-
-def _blocks(pair: VolumePair, step: Place) -> Place:
-    depth, height, width = (math.ceil(n / s) for n, s in zip(pair.sides, step, strict=True))
     return depth, height, width
 
 
@@ -343,10 +296,8 @@ def _pictures(pair: VolumePair, place: Place, side: int) -> tuple[list[dict[str,
             difference_layer(images),
         ]
         if pair.local is not None:
-            local = pair.local[at]
-            far = np.asarray(METRICS[MAP].map_dissimilarity(local), dtype=np.float64)
             scale = scales_of(pair)[MAP][0]
-            layers.append(map_layer(images, MAP, "", Map(local, far), scale))
+            layers.append(map_layer(images, MAP, "", Map.of(MAP, pair.local[at]), scale))
         found.append({layer.name: small_png(layer.draw((side, side))) for layer in layers})
     size = sum(text_size(len(png)) for cut in found for png in cut.values())
     return found, size
@@ -363,7 +314,7 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
         layers[name] = {
             "values": packed(codes, before),
             "like": None if before is None else "reference",
-            "palette": None if coloured else _palette(pair.scale, BROKEN),
+            "palette": None if coloured else deflated(pair.scale.palette(BROKEN)),
         }
         before = codes
     for name, values, nothing in (
@@ -372,11 +323,11 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
     ):
         if values is not None:
             scale = scales[name][0]
-            codes = _codes(scale, np.where(np.isfinite(values), values, np.nan))
+            codes = scale.codes_of(np.where(np.isfinite(values), values, np.nan))
             layers[name] = {
                 "values": packed(_flat(codes)),
                 "like": None,
-                "palette": _palette(scale, nothing),
+                "palette": deflated(scale.palette(nothing)),
             }
     mask = None
     if not found.used.all():
@@ -390,23 +341,12 @@ def _codes_of_image(found: Small, name: str, scale: Scale, *, coloured: bool) ->
     broken = ~np.isfinite(values).all(axis=-1)
     if not coloured:
         grey = np.where(broken, np.nan, values.mean(axis=-1))
-        return _flat(_codes(scale, grey))
+        return _flat(scale.codes_of(grey))
     colours = scale.steps_of(np.where(broken[..., None], 0, values), 256)[0].astype(np.uint8)
     colours[broken] = BROKEN
     return colours.reshape(-1, *colours.shape[2:])
 
 
-def _codes(scale: Scale, values: Array) -> Array:
-    steps, nothing = scale.steps_of(values, STEPS)
-    return np.where(nothing, STEPS, steps).astype(np.uint8)
-
-
 def _flat(codes: Array) -> Array:
     """Lay the planes below each other, as one image of one channel."""
     return codes.reshape(-1, codes.shape[-1], 1)
-
-
-def _palette(scale: Scale, nothing: tuple[int, int, int]) -> str:
-    """Return the colours of all codes."""
-    colours = colour_table(scale.colours, STEPS)
-    return deflated(np.vstack([colours, [nothing]]).astype(np.uint8))

@@ -38,7 +38,6 @@ from imsim.cli.anomaly.judges import (
     unusable,
 )
 from imsim.cli.anomaly.pictures import Shown, add_pictures
-from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come, parts_of
 from imsim.cli.fleet import (
     FLEET_HELP,
     Fleet,
@@ -48,6 +47,7 @@ from imsim.cli.fleet import (
     folders_of,
     refuse_pipes,
 )
+from imsim.cli.jobs import LOST, Answer, Opened, Part, as_they_come, parts_of
 from imsim.cli.options import add_command
 from imsim.cli.outputs import check_output, output_format, progress, say, shortened, width
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score

@@ -1,4 +1,4 @@
-"""Images that are too large for the memory: options on them, and pairs read side by side."""
+"""Two images brought together: to one size, onto each other, or by blocks if they are large."""
 
 from __future__ import annotations
 
@@ -13,17 +13,153 @@ from typing import Any
 import numpy as np
 
 import imsim
-from imsim._images import Array, Picture, widened
+from imsim._images import Array, ImageFileError, Picture, widened
 from imsim._images.pictures import Contents, said_of_no_data
 from imsim._images.raster import Raster, is_raster
 from imsim._images.shown import TRANSPARENT
-from imsim.cli.areas import Box, Image
-from imsim.cli.ignoring import Ignored, beside, having, left_out
-from imsim.cli.options import count
-from imsim.cli.reading import broken_notes, emptied, range_notes
-from imsim.errors import OptionError
+from imsim.cli.ignoring import Box, Ignored, Image, beside, left_out
+from imsim.cli.options import DataRanges, count
+from imsim.cli.reading import Files, broken_notes, emptied, range_notes, short_size
+from imsim.errors import ImsimError, OptionError
 from imsim.finite import broken_pixels, value_ends
+from imsim.pages import share
+from imsim.shifts import moved, translated
 from imsim.validation import LEAST_MEMORY, check_memory
+
+
+def fitted(
+    files: Files, rule: str, data_ranges: DataRanges
+) -> tuple[Files, list[tuple[str, str]], tuple[Array, Array] | None]:
+    """Bring a pair to one size, if the rule says so; mask and labels are of the reference.
+
+    Returns it, notes, and where each image has pixels of its own, if both are filled up.
+    """
+    reference, test, mask, labels = files
+    one, other = reference.sides, test.sides
+    if one == other or rule == "fail" or len(one) != len(other):
+        return files, [], None
+    if is_raster(reference.pixels, test.pixels, mask and mask.pixels):
+        raise ImageFileError(
+            f"{test.path}: is {test}, but {reference.path} is {reference}; images that are read "
+            "block by block are not brought to one size",
+            "crop one of them, or raise --memory above the size of an image",
+        )
+    common = tuple(map(min, zip(one, other, strict=True)))
+    own = None
+    if rule == "crop":
+        said = f"cropped to the {short_size(common)} that both images have, from {{}}"
+        parts = _resized(reference, common), _resized(test, common)
+        frame = common
+    else:
+        frame = tuple(map(max, zip(one, other, strict=True)))
+        said = f"filled up to {short_size(frame)}, from {{}}; what only one image has differs"
+        data_range = data_ranges.of(test)
+        own = _own(reference, frame), _own(test, frame)
+        parts = (
+            _padded(reference, test, own, data_range),
+            _padded(test, reference, own[::-1], data_range),
+        )
+    if mask is not None:
+        mask = mask._replace(pixels=_of_size(mask.pixels, frame, True))
+    if labels is not None:
+        labels = _resized(labels, frame)
+    notes = [
+        (picture.path, said.format(short_size(picture.sides)))
+        for picture in (reference, test)
+        if picture.sides != frame
+    ]
+    return (*parts, mask, labels), notes, own
+
+
+def _of_size(pixels: Array, sides: tuple[int, ...], fill: Any) -> Array:
+    """Return pixels with more or fewer rows and columns."""
+    kept = pixels[tuple(map(slice, sides))]
+    if kept.shape[: len(sides)] == sides:
+        return kept
+    found = np.full((*sides, *pixels.shape[len(sides) :]), fill, pixels.dtype)
+    found[tuple(map(slice, kept.shape[: len(sides)]))] = kept
+    return found
+
+
+def _resized(picture: Picture, sides: tuple[int, ...]) -> Picture:
+    valid = None if picture.valid is None else _of_size(picture.valid, sides, True)
+    return picture._replace(pixels=_of_size(picture.pixels, sides, 0), valid=valid)
+
+
+def _own(picture: Picture, frame: tuple[int, ...]) -> Array:
+    return _of_size(np.ones(picture.sides, np.bool_), frame, False)
+
+
+def _padded(
+    picture: Picture, other: Picture, own: tuple[Array, Array], data_range: float | None
+) -> Picture:
+    """Fill up a picture with what the other is farthest from; a corner of neither is no data."""
+    here, there = own
+    found = _resized(picture, here.shape)
+    bright = other.samples.astype(np.float64).mean(axis=-1) > _top(other, data_range) / 2
+    pixels = found.pixels.copy()
+    white = np.asarray(_top(picture, data_range)).astype(pixels.dtype)
+    pixels[~here & there & ~_of_size(bright, here.shape, False)] = white
+    valid = found.valid
+    either = here | there
+    if not either.all():
+        valid = either if valid is None else valid & either
+    return found._replace(pixels=pixels, valid=valid)
+
+
+def _top(picture: Picture, data_range: float | None) -> float:
+    """Return white: the end of the data range, or of the type."""
+    kind = picture.pixels.dtype
+    # No float: that of 64 bits is beyond the type.
+    top = int(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+    if data_range is None:
+        return top
+    return data_range if kind.kind == "f" else min(top, data_range)
+
+
+def aligned(
+    reference: Picture, test: Picture, used: Array | None, max_shift: int
+) -> tuple[Picture, Array, tuple[float, float], tuple[str, str]]:
+    """Move a test image onto its reference by what counts in both; their sizes may differ.
+
+    Returns it, the pixels to score, the shift (down, right), and a note.
+    """
+    try:
+        found = imsim.align(
+            reference.pixels,
+            test.pixels,
+            used,
+            max_shift=max_shift,
+            channel_axis=reference.channel_axis,
+        )
+    except ImsimError as error:
+        raise ImageFileError(error.message, error.remedy, image=test.path) from error
+    before = math.prod(reference.sides) if used is None else int(np.count_nonzero(used))
+    lost = before - int(np.count_nonzero(found.valid))
+    note = "moved by {:+.2f} pixels down and {:+.2f} right".format(*found.shift)
+    note += f"; {lost} pixels ({share(lost, before)}) have no partner then" if lost else ""
+    return test._replace(pixels=found.image), found.valid, found.shift, (test.path, note)
+
+
+def moved_onto(
+    reference: Picture, test: Picture, used: Array | None, shift: tuple[float, float]
+) -> tuple[Picture, Array]:
+    """Move a test image by a shift that is known, and say which pixels of the reference count.
+
+    Of a pair of different sizes, what lies right of the reference and below it is kept, and what
+    the test image does not reach is not made up.
+    """
+    inside = np.ones(reference.sides, np.bool_) if used is None else used
+    frame = reference.sides
+    if test.sides != frame:
+        ends = (math.ceil(n + step) for n, step in zip(test.sides, shift, strict=True))
+        frame = tuple(max(1, end) for end in ends)
+    own = translated(inside, (0, 0), test.sides, fill=True)
+    samples, valid = moved(np.moveaxis(test.samples, -1, 0), own, np.array(shift), frame)
+    pixels = samples[0] if test.channel_axis is None else np.moveaxis(samples, 0, -1)
+    valid = translated(valid, (0, 0), reference.sides, fill=False)
+    return test._replace(pixels=pixels), inside & valid
+
 
 _AHEAD = 4
 """Parts that are kept until all three of reference, test and mask have been taken of them."""
@@ -148,11 +284,8 @@ class Scene:
                 used = piece.valid if used is None else used & piece.valid
                 if fresh is not None and is_raster(self._pictures[index].pixels):
                     self._count(index, "", ~piece.valid[fresh])
-            options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
-            if piece is one:
-                options += self._ignored.of_colours(one)
-                options += self._ignored.in_areas(one, self._image, box)
-            for option, found in options:
+            place = self._image if piece is one else None
+            for option, found in self._ignored.of_picture(piece, place, None, box):
                 if found.any():
                     used = ~found if used is None else used & ~found
                     if fresh is not None:
@@ -186,8 +319,9 @@ class Scene:
     ) -> None:
         """Look at values of the pixels that are used, for what is said about them."""
         inside = None if used is None else used[fresh]
-        self._used += _size(fresh, one) if inside is None else int(np.count_nonzero(inside))
         samples = [piece.samples[fresh] for piece in (one, other)]
+        size = samples[0][..., 0].size
+        self._used += size if inside is None else int(np.count_nonzero(inside))
         if self._data_range is not None:
             low, high = value_ends(
                 samples[0], samples[1], None if inside is None else inside[..., None]
@@ -265,11 +399,6 @@ def _piece(picture: Picture, box: Box) -> Picture:
         return picture._replace(pixels=found.pixels, valid=found.valid, notes=())
     valid = None if picture.valid is None else picture.valid[top:bottom, left:right]
     return picture._replace(pixels=picture.pixels[top:bottom, left:right], valid=valid, notes=())
-
-
-def _size(fresh: tuple[slice, slice], piece: Picture) -> int:
-    rows, columns = fresh
-    return int((rows.stop - rows.start) * (piece.sides[1] - columns.start))
 
 
 @contextmanager
