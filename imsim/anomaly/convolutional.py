@@ -1,7 +1,4 @@
-"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training.
-
-Longer than most files: the network is for this model alone, and half of the lines are words.
-"""
+"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training."""
 
 from __future__ import annotations
 
@@ -21,14 +18,13 @@ from tqdm import tqdm
 import imsim
 from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.validation import check_choice, check_flag, check_integer, check_number
+from imsim.validation import check_flag, check_integer, check_number
 
-WINDOW = 11
-"""Side of the window of SSIM."""
-_DATA_RANGE = 8.0
-"""Data range for SSIM of images in units of their standard deviation: four to each side."""
 _CHANGED = 0.3
-"""Change, in these units, from which on a pixel counts as one of a body: less than the least."""
+"""Change, in standard deviations of the training pixels, from which on a pixel counts as one of a
+body: less than the least."""
+_EMPHASIS = np.float32(10)
+"""How much more, beside 1, the squared error of such a pixel counts."""
 _RISE = 0.05
 """Part of the steps over which their length rises."""
 _AREA = 1024
@@ -135,24 +131,12 @@ def apply(network: Any, images: Any) -> Any:
     return jax.vmap(network)(images[:, None])[:, 0]
 
 
-def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kind: str) -> Any:
-    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim)."""
+def _loss(network: Any, images: Any, masks: Any, bodies: Any) -> Any:
+    """Weighted mean of the squared errors inside the masks."""
     added = render(bodies, *images.shape[1:])
     result = apply(network, images + jnp.where(masks, added, 0))
-    if kind == "mse":
-        counts = jnp.where(masks, 1 + emphasis * (jnp.abs(added) > _CHANGED), 0)
-        return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
-    # SSIM scores the places where its window fits into the frame; images without one have weight 0.
-    margin = WINDOW // 2
-    usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
-    scores = imsim.ssim(
-        images + _DATA_RANGE / 2,  # its constants want values that are not negative
-        result + _DATA_RANGE / 2,
-        mask=masks | ~usable[:, None, None],
-        data_range=_DATA_RANGE,
-        window_size=WINDOW,
-    )
-    return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
+    counts = jnp.where(masks, 1 + _EMPHASIS * (jnp.abs(added) > _CHANGED), 0)
+    return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
 
 
 _evaluate: Any = eqx.filter_jit(_loss)
@@ -226,11 +210,6 @@ class ConvAutoencoder(Stored):
     corruption : float, optional
         Probability, in [0, 1], of each of the synthetic foreign bodies, four to a patch of
         64 x 64; 0 trains a plain autoencoder.
-    emphasis : float, optional
-        How much more, beside 1, the squared error of a pixel counts that a body has changed by more
-        than 0.3 standard deviations of the training pixels; 0 counts all pixels alike.
-    loss : {"mse", "ssim"}, optional
-        Mean squared error with these weights, or 1 - `imsim.ssim`, inside the masks.
     epochs : int, optional
         The most passes over the training images; a pass takes as many patches as tile them.
     batch_size, learning_rate : int and float, optional
@@ -258,6 +237,9 @@ class ConvAutoencoder(Stored):
 
     Notes
     -----
+    The loss is the mean squared error inside the masks, in which a pixel that a body has changed by
+    more than 0.3 standard deviations of the training pixels counts eleven times.
+
     Pixels outside a mask, and what is added to a size that the strides do not divide, enter the
     network as the mean, and neither count in the loss nor in the result. JAX computes in float32
     on the device that it finds.
@@ -291,7 +273,6 @@ class ConvAutoencoder(Stored):
     bottleneck: int = 32
     patch: int | None = 64
     corruption: float = 0.5
-    loss: str = "mse"
     epochs: int = 20
     batch_size: int = 16
     learning_rate: float = 1e-2
@@ -299,7 +280,6 @@ class ConvAutoencoder(Stored):
     patience: int = 6
     seed: int = 0
     progress: bool | None = None
-    emphasis: float = 10.0
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
@@ -310,12 +290,6 @@ class ConvAutoencoder(Stored):
             used = np.ones(pixels.shape, dtype=np.bool_)
         if not used.any():
             raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
-        least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
-        if self.loss == "ssim" and least < WINDOW:
-            raise imsim.ShapeError(
-                f"images or patches are {least} pixels wide or high, loss='ssim' needs {WINDOW}: "
-                "use larger ones, or loss='mse'"
-            )
         values = pixels[used]
         self.offset_ = float(values.mean(dtype=np.float64))
         self.scale_ = float(values.std(dtype=np.float64)) or 1.0
@@ -333,13 +307,12 @@ class ConvAutoencoder(Stored):
     ) -> None:
         """Minimise the loss with Adam until it no longer falls."""
         state = optax.adam(self.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
-        emphasis = np.float32(self.emphasis)
         sides = examples.images.shape[1:]
         longest = min(sides if self.patch is None else (*sides, self.patch)) / 5
         trials = []  # the same bodies in every epoch, so that the losses compare
         for batch in _batches(validation, self.batch_size, None):
             bodies = draw(rng, batch.images.shape, longest, self.corruption)
-            trials.append((*batch, bodies, emphasis, self.loss))
+            trials.append((*batch, bodies))
         weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
         losses: list[float] = []
         validation_losses: list[float] = []
@@ -356,8 +329,7 @@ class ConvAutoencoder(Stored):
                     bodies = draw(rng, batch.images.shape, longest, self.corruption)
                     done = (epoch + len(found) / steps) / self.epochs
                     rate = self.learning_rate * _step_length(done, steps * self.epochs)
-                    terms = (*batch, bodies, emphasis, self.loss)
-                    network, state, loss = _step(network, state, np.float32(rate), *terms)
+                    network, state, loss = _step(network, state, np.float32(rate), *batch, bodies)
                     found.append(loss)
                 losses.append(float(np.mean(found)))
                 watched = losses[-1]
@@ -434,7 +406,6 @@ class ConvAutoencoder(Stored):
     def _check_parameters(self) -> None:
         if self.progress is not None:
             check_flag("progress", self.progress)
-        check_choice("loss", self.loss, ("mse", "ssim"))
         channels = self.channels
         if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(
@@ -450,7 +421,6 @@ class ConvAutoencoder(Stored):
         check_number("learning_rate", self.learning_rate, 1e-30, 1e30)
         check_number("validation", self.validation, 0, 0.99)
         check_number("corruption", self.corruption, 0, 1)
-        check_number("emphasis", self.emphasis, 0, 1e6)
         stride = 2 ** len(channels)
         if self.patch is not None:
             check_integer("patch", self.patch, stride)

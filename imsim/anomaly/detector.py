@@ -1,7 +1,4 @@
-"""The anomaly detector: preprocess, reconstruct, compare, decide.
-
-Longer than 450 lines: it is one class, in scikit-learn's manner.
-"""
+"""The anomaly detector: preprocess, reconstruct, compare, decide. Most lines are its docstring."""
 
 from __future__ import annotations
 
@@ -182,12 +179,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     _LEARNED = (
         ("data_range", np.float64),
         ("shape", np.int64, 2),
-        ("scales", np.float64, 2, "columns"),
-        ("held_out_columns", np.float64, None, "columns"),
+        ("held_out_columns", np.float64, None, None),
         ("raw_statistics", np.float64, None, len(RAW)),
-        ("false_alarms", np.float64, len(held_out.Threshold._fields)),
+        ("threshold", np.float64),
     )
-    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "false_alarms")
+    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "threshold")
     _TOLD = ("aggregate", "depth")
     _PARTS = (
         ("model", MeanModel, PCAAutoencoder, GoodStatistics, "ConvAutoencoder"),
@@ -269,7 +265,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             held_out.check_left(named, len(named))
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        count = self.folds or preparation.usual_folds(self.model)
+        closed = PCAAutoencoder | MeanModel | GoodStatistics | None  # learned in one step
+        count = self.folds or (held_out.FOLDS if isinstance(self.model, closed) else 1)
         cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
@@ -366,10 +363,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             )
             warn(message, UnscorableImageWarning)
         return scores
-
-    def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
-        """Return the reasons why images have no score, by their indices."""
-        return self.inspect(images, masks).problems
 
     def score_samples(self, images: Any, masks: Any = None) -> Doubles:
         """Return ``-anomaly_score(images, masks)``, scikit-learn's orientation."""
@@ -533,24 +526,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.card_: preparation.Card = preparation.Card.of(
             frames[learned], self.note, unusable, earlier
         )
-        counted = scoring.as_counted(every, self.aggregate_)
-        self.scales_ = scoring.scales(counted)
-        scores = scoring.most_anomalous_of_others(counted)
-        if np.isnan(scores).all():
-            raise imsim.ImsimError(
-                f"{self.metric} gives no score for any good image: are the masks too small?"
-            )
-        found = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate)
-        if not found.value < np.inf:
-            raise imsim.ImsimError(
-                f"{self.metric} gives good images infinite scores, to which there is no threshold: "
-                "the model reproduces them exactly; take another metric, or images with noise"
-            )
-        self._measured_by = self.metric, self.window
         self.held_out_columns_: Doubles = every
-        self.held_out_scores_ = scores
-        self.threshold_, self.offset_ = found.value, -found.value
-        self.false_alarms_ = found
+        self._set_threshold()
         far = scoring.as_counted(columns[odd], self.aggregate_)
         odd_scores = scoring.most_anomalous(far, self.scales_).tolist()
         self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), odd_scores, strict=True))
@@ -566,6 +543,25 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             warn_of_other_range(raw, self.raw_statistics_)
             raw = np.concatenate([self.raw_statistics_, raw])
         self.raw_statistics_: Doubles = raw
+
+    def _set_threshold(self) -> None:
+        """Set scales, scores and threshold by the columns of held-out good images."""
+        counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
+        self.scales_ = scoring.scales(counted)
+        self.held_out_scores_ = scores = scoring.most_anomalous_of_others(counted)
+        if np.isnan(scores).all():
+            raise imsim.ImsimError(
+                f"{self.metric} gives no score for any good image: are the masks too small?"
+            )
+        found = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate)
+        if not found.value < np.inf:
+            raise imsim.ImsimError(
+                f"{self.metric} gives good images infinite scores, to which there is no threshold: "
+                "the model reproduces them exactly; take another metric, or images with noise"
+            )
+        self._measured_by = self.metric, self.window
+        self.false_alarms_ = found
+        self.threshold_, self.offset_ = found.value, -found.value
 
     def _compare(self, model: Any, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
@@ -587,7 +583,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return own
 
     def _check_learned(self, arrays: Arrays) -> None:
-        self._measured_by = self.metric, self.window
         check_data_range(self.data_range_, (), None, np)
         check_choice("aggregate_", self.aggregate_, (preparation.check_parameters(self),))
         for side in self.shape_:
@@ -597,27 +592,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             columns = self.model_.columns_
         has_parts = (self.preprocess is None) == (self.preprocess_ is None)
         has_parts &= self.pose is not None or self.pose_ is None
-        if not has_parts or self.model_ is None or self.scales_.shape[1] != columns:
+        shape = (self.card_.images, columns)
+        if not has_parts or self.model_ is None or self.held_out_columns_.shape != shape:
             raise imsim.OptionError("it holds other things than a detector learns")
         check_raw(self.raw_statistics_)
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
             raise imsim.OptionError("its pose was learned from images of another size")
-        counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
-        scores = self.held_out_scores_ = scoring.most_anomalous_of_others(counted)
-        # Of good images that are all reproduced exactly, the threshold may be minus infinity.
-        value, rate, low, high, number = np.asarray(self.false_alarms_).tolist()
-        found = self.false_alarms_ = held_out.Threshold(value, rate, low, high, int(number))
-        self.threshold_, self.offset_ = found.value, -found.value
-        if len(scores) != self.card_.images:
-            raise imsim.OptionError("its scores of good images are not as many as its card counts")
+        threshold = self.threshold_
         with silent(UserWarning):  # `fit` has warned
-            expected = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate).value
-        if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
+            self._set_threshold()
+        if not np.isclose(threshold, self.threshold_, rtol=1e-9, atol=0):
             raise imsim.OptionError("its threshold does not come from its scores of good images")
-        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
-        is_share &= found.value < np.inf  # above which nothing would be an anomaly
-        if not (self.scales_[1] > 0).all() or not is_share:
-            raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
         self.n_features_in_ = int(np.prod(self.shape_))
 
 

@@ -170,23 +170,6 @@ class ItemFinder(Stored):
         found = self.strips().end(self.checked("frame", frame))
         return [item for piece in found for item in self.items(piece)]
 
-    def crops(self, frames: Any) -> NDArray[Any]:
-        """Return the items of all frames, one by one: what a detector learns from.
-
-        Raises
-        ------
-        ImsimError
-            If there is no whole item in any frame.
-        """
-        images = stacks.as_stack("images", frames)
-        items = [item for image in images for item in self.cut(image)]
-        found = [item.crop for item in items if item.crop is not None]
-        if not found:
-            raise imsim.ImsimError(
-                f"the {len(images)} images show no whole item like those learned from"
-            )
-        return np.stack(found)
-
     def strips(self) -> pieces.Strips:
         """Return what finds the pieces of one image."""
         self._check_fitted()

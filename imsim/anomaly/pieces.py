@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,8 +278,16 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
             f"the good images show {len(large)} whole items that do not touch the border; expected "
             f"at least {LEAST_ITEMS}: pass more images, or larger frames"
         )
-    items, narrowest = _singles(large)
-    solid = [without_holes(m) for m in items]
+    filled = [without_holes(m) for m in large]
+    waists = np.array([waist(m) for m in filled])
+    has_neck = waists < WAIST  # items that touch, unless most things have one
+    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
+    logs = np.log([m.sum() for m in filled])
+    low, middle, high = np.quantile(logs[chosen], (0.25, 0.5, 0.75))
+    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
+    chosen &= (logs >= min(low - reach, middle)) & (logs <= high + reach)
+    narrowest = float(waists[chosen].min())
+    items, solid = (list(compress(masks, chosen)) for masks in (large, filled))
     sizes = [float(m.sum()) for m in solid]
     holes = max(size - float(m.sum()) for size, m in zip(sizes, items, strict=True))
     limits = Limits(
@@ -294,19 +302,6 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
     crumb = max((area for area in areas if area <= most), default=0)
     speck = float(min(max(SPECK, 2 * crumb), limits.smallest))
     return limits, speck, [m.shape for m in items]
-
-
-def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
-    """Return the single items among things of good images, and their narrowest waist."""
-    waists = np.array([waist(without_holes(m)) for m in things])
-    has_neck = waists < WAIST  # items that touch, unless most things have one
-    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
-    areas = np.log([without_holes(m).sum() for m in things])
-    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
-    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
-    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
-    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
-    return kept, float(waists[chosen].min())
 
 
 def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Labels:
@@ -326,8 +321,12 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
         part = labels == number
         if limits.hold(part):
             continue
-        ways = chain(_by_necks(part, mask, limits), _by_cores(part, limits, apart))
-        for finer in ways:
+        necks = (
+            _parted_at(narrowest, one, limits)
+            for narrowest in (limits.waist, limits.narrow)
+            for one in (part, part & mask)  # holes may be gaps
+        )
+        for finer in chain(necks, _by_cores(part, limits, apart)):
             parts = [finer == k for k in range(1, finer.max() + 1)]
             if all(limits.hold(m) and m.sum() >= limits.smallest for m in parts):
                 labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
@@ -341,13 +340,6 @@ def _parted_at(narrowest: float, solid: Booleans, limits: Limits) -> Labels:
         basins.joined(narrowest)
         basins.rejoined(limits)
     return _numbered(basins.labels())
-
-
-def _by_necks(part: Booleans, mask: Booleans, limits: Limits) -> Iterator[Labels]:
-    """Yield watersheds without the holes, which may be gaps, and at wider necks."""
-    for narrowest in (limits.waist, limits.narrow):
-        for solid in (part, part & mask):
-            yield _parted_at(narrowest, solid, limits)
 
 
 def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Iterator[Labels]:

@@ -1,39 +1,17 @@
-"""Statistics of good images in the language of FSIM: distributions of log-Gabor energies.
-
-What a good image looks like is told twice: by a description of the whole image, and by what each
-place shows. Images that are not aligned, in which no place means anything, are recognised from the
-good images alone; then what places and windows show is compared with all places of good images.
-
-Longer than most files: both kinds of images are learned, judged and saved by one model.
-"""
+"""Statistics of good images in the language of FSIM: distributions of log-Gabor energies."""
 
 from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import gaussians, stacks
-from imsim.anomaly.descriptions import (
-    CHANNELS,
-    FILTERS,
-    WINDOW,
-    energies_at,
-    energies_in,
-    energies_of,
-    grid_of,
-    has_places,
-    level_and_spread,
-    number_of_features,
-    of_places,
-    of_wholes,
-    of_windows,
-    within,
-)
+from imsim.anomaly import descriptions, gaussians, stacks
+from imsim.anomaly.descriptions import CHANNELS, FILTERS, WINDOW
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
@@ -64,16 +42,8 @@ AT_ONCE = 64
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
-
-
-class _Taught(NamedTuple):
-    """What some images teach."""
-
-    wholes: list[Floats]
-    """Their descriptions, shapes (n, features)."""
-    moments: list[gaussians.Moments]
-    """Of each description of their places."""
-    images: int
+_Taught = tuple[list[Floats], list[gaussians.Moments]]
+"""What some images teach: their descriptions, shapes (n, features), and moments of their places."""
 
 
 class GoodStatistics(Stored):
@@ -168,7 +138,7 @@ class GoodStatistics(Stored):
         """
         shown = self._choose(*_to_learn_from(*stacks.check_images(images, masks)), slice(None))
         self._forget()
-        self._learn([self._taught(shown)], shown)
+        self._learn([self._taught(shown, [None] * len(self._local))], shown)
         return self
 
     @all_or_nothing
@@ -183,7 +153,7 @@ class GoodStatistics(Stored):
         pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
         shown = self._within(self._energies(pixels, used))
-        self._learn([self._taught(shown, self.moments_)], shown)
+        self._learn([self._taught(shown, [moments.shift for moments in self.moments_])], shown)
         return self
 
     def cross_fit(
@@ -204,9 +174,10 @@ class GoodStatistics(Stored):
         teaching = [np.intersect1d(fold, learned) for fold in dealt]
         teaching.append(np.setdiff1d(learned, np.concatenate(dealt)))
         parts: list[_Taught] = []
+        shifts: list[Doubles | None] = [None] * len(self._local)
         for part in teaching:
-            like = next((taught.moments for taught in parts if taught.images), None)
-            parts.append(self._taught(shown[part], like))
+            parts.append(self._taught(shown[part], shifts))
+            shifts = [moments.shift for moments in parts[-1][1]]
         judge, found = copy(self), []
         for k, fold in enumerate(dealt):
             judge._forget()
@@ -266,7 +237,7 @@ class GoodStatistics(Stored):
         scales = [self.spread_, self.floor_, count]
         if self.places_:
             self.wholes_ = arrays.take(
-                "wholes", np.float32, count, number_of_features(*self._coarse)
+                "wholes", np.float32, count, descriptions.number_of_features(*self._coarse)
             )
         else:
             self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
@@ -284,7 +255,7 @@ class GoodStatistics(Stored):
     def _forget(self) -> None:
         """Drop what was learned from images; scales and use of places stay."""
         self.moments_ = [gaussians.Moments() for _ in self._local]
-        self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
+        self.wholes_ = np.empty((0, descriptions.number_of_features(*self._coarse)), np.float32)
         self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
 
@@ -295,50 +266,45 @@ class GoodStatistics(Stored):
         masks = stacks.masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
-        self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
+        self.level_, self.spread_ = descriptions.level_and_spread(
+            these if masks is None else these[masks]
+        )
         shown = self._energies(pixels, used)
         some = shown[learned]
         some = some[stacks.sample_of(len(some), SAMPLE)]
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
-        self.places_ = has_places(some) if self.places is None else bool(self.places)
+        self.places_ = descriptions.has_places(some) if self.places is None else bool(self.places)
         return self._within(shown)
 
-    def _taught(self, shown: Floats, like: list[gaussians.Moments] | None = None) -> _Taught:
-        """Return what images teach, in moments that can be added to those of `like`."""
-        moments = (
-            [gaussians.Moments() for _ in self._local]
-            if like is None
-            else [m.empty() for m in like]
-        )
-        wholes = []
+    def _taught(self, shown: Floats, shifts: list[Doubles | None]) -> _Taught:
+        """Return what images teach, in moments of these shifts, or of their own."""
+        wholes, moments = [], [gaussians.Moments(shift) for shift in shifts]
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
                 wholes.append(self._of_wholes(shown[part]).astype(np.float32))
             for sums, local in zip(moments, self._of_local(shown[part]), strict=True):
                 sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
-        return _Taught(wholes, moments, len(shown))
+        return wholes, moments
 
     def _learn(self, parts: list[_Taught], shown: Floats) -> None:
         """Learn what images teach, beside what was learned before; `shown` is what they show."""
-        is_first, count = not self.count_, sum(part.images for part in parts)
-        self.count_ += count
-        taught = [part.moments for part in parts if part.images]
-        totals = [gaussians.Moments.total(sums) for sums in zip(*taught, strict=True)]
-        for i, total in enumerate(totals):
+        is_first = not self.count_
+        self.count_ += len(shown)
+        taught = [[one for one in sums if one.count] for _, sums in parts]
+        for i, sums in enumerate(zip(*filter(None, taught), strict=True)):
             if is_first:
-                self.moments_[i] = total
+                self.moments_[i] = gaussians.Moments.total(sums)
             # By the first two, the places that are remembered are white.
             elif self.places_ or i >= 2:
-                self.moments_[i] = gaussians.Moments.total((self.moments_[i], total))
-        wholes = [whole for part in parts for whole in part.wholes]
-        self.wholes_ = np.concatenate([self.wholes_, *wholes])
+                self.moments_[i] = gaussians.Moments.total((self.moments_[i], *sums))
+        self.wholes_ = np.concatenate([self.wholes_, *(one for part, _ in parts for one in part)])
         self._finish()
         if not self.places_:
             every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
             new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
-                new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
+                new = _evenly(new, math.ceil(EXAMPLES * len(shown) / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
             self.examples_ = np.concatenate([self.examples_, new])
         if is_first:
@@ -375,8 +341,8 @@ class GoodStatistics(Stored):
     @property
     def _grid(self) -> tuple[int, int]:
         """Rows and columns of the places that are looked at."""
-        rows, columns = grid_of(self.shape_)
-        return (rows, columns) if self.places_ else within(rows, columns)
+        rows, columns = descriptions.grid_of(self.shape_)
+        return (rows, columns) if self.places_ else descriptions.within(rows, columns)
 
     @property
     def _local(self) -> dict[str, tuple[int, int]]:
@@ -407,7 +373,7 @@ class GoodStatistics(Stored):
         return np.ascontiguousarray(shown[:, :, top : top + rows, left : left + columns])
 
     def _energies(self, pixels: Floats, used: Booleans | None) -> Floats:
-        return energies_of(pixels, used, self.level_, self.spread_)
+        return descriptions.energies_of(pixels, used, self.level_, self.spread_)
 
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
@@ -427,24 +393,24 @@ class GoodStatistics(Stored):
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
         local = self._of_local(shown)
         if self.places_:
-            energies, known = energies_at(shown, self.floor_), self.gaussians_
+            energies, known = descriptions.energies_at(shown, self.floor_), self.gaussians_
         else:
             local, known = local[2:], self.gaussians_[2:]
-            energies = energies_in(local[0])
+            energies = descriptions.energies_in(local[0])
         return [
             np.stack([energies[0], gaussian.squared_distances(one[0])])
             for gaussian, one in zip(known, local, strict=True)
         ]
 
     def _of_wholes(self, shown: Floats) -> Doubles:
-        return of_wholes(shown, self._coarse, self.floor_)
+        return descriptions.of_wholes(shown, self._coarse, self.floor_)
 
     def _of_local(self, shown: Floats) -> list[Doubles]:
         """Return the descriptions of places, in the order of `_local`."""
         if not self._local:
             return []
-        found = of_places(shown, self.floor_, alike=not self.places_)
-        return found if self.places_ else [*found, of_windows(shown, self.floor_)]
+        found = descriptions.of_places(shown, self.floor_, alike=not self.places_)
+        return found if self.places_ else [*found, descriptions.of_windows(shown, self.floor_)]
 
     def _white(self, features: list[Doubles]) -> Floats:
         """Return logarithms and roots of places as what is remembered of places."""

@@ -33,8 +33,8 @@ def model(request: Any, tmp_path_factory: Any) -> Path:
     """A detector in a file, with every class that can be saved without JAX."""
     parts: dict[str, tuple[Any, Any]] = {
         "peel": (None, "xray"),
-        "patches": (PCAAutoencoder(3, patch=4), VirtualPeel(width=2, body=0)),
-        "whole": (PCAAutoencoder(0.9), None),
+        "patches": (PCAAutoencoder(3, patch=4), VirtualPeel(width=2)),
+        "whole": (PCAAutoencoder(4), None),
         "memory": (GoodStatistics(3, places=False), None),
     }
     chosen = parts[request.param]
@@ -182,10 +182,8 @@ def test_headers(model: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 def test_a_threshold_that_nothing_exceeds(model: Path, tmp_path: Path) -> None:
     header, arrays = contents(model)
-    threshold = arrays["false_alarms"].copy()
-    threshold[0] = np.inf
     columns = np.full_like(arrays["held_out_columns"], np.inf)
     path = tmp_path / "t.safetensors"
-    changed = arrays | {"false_alarms": threshold, "held_out_columns": columns}
+    changed = arrays | {"threshold": np.array(np.inf), "held_out_columns": columns}
     put(path, header, signed(header, changed))
     assert refused(path)

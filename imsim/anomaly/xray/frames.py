@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.stacks import Booleans, Floats
-from imsim.errors import warn
 from imsim.kernels import xray as passes
-from imsim.validation import check_between, check_choice, check_flag
+from imsim.validation import check_flag
 
 SMALLEST = 1e-4
 """Transmission below which a pixel counts as opaque: noise and scatter exceed it."""
@@ -103,10 +102,10 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
     return transmission
 
 
-def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
+def absorbance(transmission: Any) -> Floats:
     r"""Turn transmission into absorbance by the law of Beer and Lambert.
 
-    .. math:: A = -\ln \max(T, T_{\min})
+    .. math:: A = -\ln \max(T, 10^{-4})
 
     For a narrow spectrum it is the attenuation coefficient times the thickness, and so adds up
     along the ray.
@@ -115,34 +114,31 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     ----------
     transmission : array_like, shape (..., height, width)
         1 in the open beam.
-    smallest : float, optional
-        :math:`T_{\min}`: smaller values, zero and below among them, count as this one.
 
     Returns
     -------
     float32 array, shape (..., height, width)
-        0 in the open beam, larger the more is absorbed, at most :math:`-\ln T_{\min}`.
+        0 in the open beam, larger the more is absorbed, at most 9.21.
 
     Raises
     ------
     ImsimError
-        If there are NaN or infinities, or `smallest` is not between 0 and 1.
+        If there are NaN or infinities.
 
     Examples
     --------
     >>> from imsim.anomaly import xray
-    >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]], smallest=0.001).round(3)
-    array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
+    >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]]).round(3)
+    array([[-0.   ,  0.693,  9.21 ,  9.21 ]], dtype=float32)
     """
-    check_between("smallest", smallest)
     values = stacks.as_real("transmission", transmission)
     check_finite("transmission", values)
-    return logarithm(values.astype(np.float32), smallest)
+    return logarithm(values.astype(np.float32))
 
 
-def logarithm(transmission: Floats, smallest: float) -> Floats:
+def logarithm(transmission: Floats) -> Floats:
     """Absorbance of checked transmission."""
-    return -np.log(np.maximum(transmission, np.float32(smallest)))
+    return -np.log(np.maximum(transmission, np.float32(SMALLEST)))
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
@@ -159,7 +155,6 @@ def segment(
     *,
     touching: bool = False,
     several: bool = False,
-    on_error: Literal["raise", "empty"] = "raise",
 ) -> Booleans:
     """Find the item in each frame: the pixels that absorb clearly more than the background.
 
@@ -175,9 +170,6 @@ def segment(
     touching, several : bool
         Whether items may touch the frame, and whether there may be several in one. Pieces below a
         tenth of the largest are crumbs, which are left out.
-    on_error : {"raise", "empty"}
-        For a frame that is empty or shows something that is not allowed: raise, or return an empty
-        mask, so that a long run goes on.
 
     Returns
     -------
@@ -207,11 +199,10 @@ def segment(
     """
     check_flag("touching", touching)
     check_flag("several", several)
-    check_choice("on_error", on_error, ("raise", "empty"))
     with np.errstate(over="ignore"):  # numbers beyond float32 are reported below
         frames = stacks.as_stack("absorbance", absorbance).astype(np.float32)
     masks, problems = find_items(frames, touching=touching, several=several)
-    if problems and on_error == "raise":
+    if problems:
         index, reason = next(iter(problems.items()))
         raise imsim.ImsimError(f"absorbance[{index}] {reason}")
     return masks
@@ -250,17 +241,6 @@ def find_kind(frames: NDArray[Any]) -> str:
         return "absorbance"
     is_float = frames.dtype.kind == "f"
     return "transmission" if is_float and 0.5 < np.median(background) < 2 else "counts"
-
-
-def report(problems: dict[int, str], total: int, on_error: str) -> None:
-    """Raise for images that cannot be used, or warn of them."""
-    if not problems:
-        return
-    if on_error == "raise":
-        index, reason = min(problems.items())
-        raise imsim.ImsimError(f"images[{index}] {reason}")
-    message = f"{len(problems)} of {total} images cannot be used, {stacks.listed(problems)}"
-    warn(message, UnusableImageWarning)
 
 
 def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Booleans, dict[int, str]]:

@@ -225,9 +225,13 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             "--data-range: is of use with --preprocess none and without --flat only; leave it out"
         )
     check_output(arguments.output, [*arguments.good, *field_files(arguments)])
-    peeled = arguments.preprocess == "xray"
+    peeled, model = arguments.preprocess == "xray", None
+    if arguments.model == "conv":
+        model = anomaly.ConvAutoencoder(seed=arguments.seed)
+    elif arguments.model == "pca" and peeled:  # of whole images, the detector takes it itself
+        model = anomaly.PCAAutoencoder(components=4, patch=16)
     detector = anomaly.AnomalyDetector(
-        model=_model(arguments.model, peeled, arguments.seed),
+        model=model,
         preprocess="xray" if peeled else None,
         metric=arguments.metric,
         aggregate=arguments.aggregate,
@@ -274,16 +278,6 @@ def _about_items(learner: ItemDetector, output: str, labels: list[str]) -> Itera
     for frame, reason in learner.odd_.items():
         say(f"note: {labels[frame]}: {reason}")
     yield from about_threshold(learner.detector_)
-
-
-def _model(name: str | None, peeled: bool, seed: int) -> Any:
-    """Return the model of that name; None leaves it to the detector."""
-    from imsim import anomaly
-
-    if name == "conv":
-        return anomaly.ConvAutoencoder(seed=seed)
-    # Of whole images, PCA is what the detector takes itself.
-    return anomaly.PCAAutoencoder(components=4, patch=16) if name == "pca" and peeled else None
 
 
 def add_update(commands: Any) -> None:
