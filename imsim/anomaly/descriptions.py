@@ -1,9 +1,4 @@
-"""What images show, in numbers: raw statistics, energies of log-Gabor filters, brightness.
-
-Raw statistics are in the units of pixels: cheap numbers that tell when a line changes. The energies
-are those of the whole image, of places, and of windows; places mean something if good images are
-aligned.
-"""
+"""What images show, in numbers: raw statistics, energies of log-Gabor filters, brightness."""
 
 from __future__ import annotations
 

@@ -263,15 +263,22 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if named is not None:
             named = named[usable]
             held_out.check_left(named, len(named))
-        # With masks of the caller, the distances from the rim that was peeled are not known.
-        peel = self.preprocess_ if given is None else None
         closed = PCAAutoencoder | MeanModel | GoodStatistics | None  # learned in one step
         count = self.folds or (held_out.FOLDS if isinstance(self.model, closed) else 1)
-        cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
+        # With masks of the caller, the distances from the rim that was peeled are not known.
+        cross_fit = self._cross_fit(
+            frames,
+            found,
+            usable,
+            named,
+            count,
+            generator,
+            self.preprocess_ if given is None else None,
+        )
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )
-        self._decide(frames, given, usable, columns, odd, int((~found.usable).sum()))
+        self._decide(frames, given, found, usable, columns, odd)
         return self
 
     @all_or_nothing
@@ -304,7 +311,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             )
         found = self._prepared(frames, given)
         usable, self.left_out_ = self._usable(frames, given, found, self.raw_statistics_)
-        unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
@@ -312,17 +318,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"none of {len(frames)} images can be learned from: {stacks.listed(self.left_out_)}"
             )
         _warn_of(self.left_out_, len(frames))
-        count = int(usable.sum())
         named = None if named is None else named[usable]
         generator = preparation.random_generator(self.random_state)
         cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
-        odd: Booleans = np.zeros(count, np.bool_)
-        self.model_, columns = cross_fit.update(earlier, odd)
-        if self.fence is not None and count >= held_out.LEAST_UPDATE:
-            odd = held_out.odd_ones(columns, self.fence)
-            if odd.any():
-                self.model_, columns = cross_fit.update(earlier, odd)
-        self._decide(frames, given, usable, columns, odd, unusable, is_update=True)
+        self.model_, columns, odd = cross_fit.update_without_odd(earlier, self.fence)
+        self._decide(frames, given, found, usable, columns, odd, self.card_)
         return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
@@ -506,25 +506,23 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self,
         frames: NDArray[Any],
         given: Booleans | None,
+        found: preparation.Prepared,
         usable: Booleans,
         columns: Doubles,
         odd: Booleans,
-        unusable: int,
-        *,
-        is_update: bool = False,
+        earlier: preparation.Card | None = None,
     ) -> None:
         """Set the threshold by held-out images that are not odd, and name the odd ones.
 
-        Columns and what is odd are those of the usable frames; more were `unusable`.
+        Columns and what is odd are those of the usable frames.
         """
         places = np.flatnonzero(usable)
-        learned = places[~odd]
-        every, earlier = columns[~odd], None
-        if is_update:
+        learned, every = places[~odd], columns[~odd]
+        raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
+        if earlier is not None:
             every = np.concatenate([self.held_out_columns_, every])
-            earlier = self.card_
         self.card_: preparation.Card = preparation.Card.of(
-            frames[learned], self.note, unusable, earlier
+            frames[learned], self.note, int((~found.usable).sum()), earlier
         )
         self.held_out_columns_: Doubles = every
         self._set_threshold()
@@ -538,8 +536,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "look at them, and if they are good, pass fence=None",
                 OddImageWarning,
             )
-        raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
-        if is_update:
+        if earlier is not None:
             warn_of_other_range(raw, self.raw_statistics_)
             raw = np.concatenate([self.raw_statistics_, raw])
         self.raw_statistics_: Doubles = raw

@@ -261,7 +261,7 @@ class ItemFinder(Stored):
         apart = np.abs(clean - levels[:, None, None].astype(np.float32))
         largest = float(apart.max()) or 1.0
         apart /= np.float32(largest)  # squares and sums stay within float32
-        masks, problems = find_items(apart, touching=True, several=True)
+        masks, problems = find_items(apart)
         problems |= {int(i): stacks.NOT_FINITE for i in np.flatnonzero(~finite)}
         self.left_out_ = dict(sorted(problems.items()))
         if 2 * len(problems) > len(values):

@@ -76,7 +76,10 @@ def alone(
     around = values[taken & ~own[*source]].astype(np.float64)
     level = float(np.median(around)) if around.size else background[0]
     fill = level + background[1] * _noise()[np.ix_(*places)]
-    crop: NDArray[Any] = _as_type(fill, values.dtype)
+    if values.dtype.kind in "iu":
+        most = np.iinfo(values.dtype)
+        fill = np.clip(np.rint(fill), most.min, most.max)
+    crop: NDArray[Any] = fill > 0.5 if values.dtype == bool else fill.astype(values.dtype)
     crop[*target][taken] = values[taken]
     return crop
 
@@ -84,16 +87,6 @@ def alone(
 @kept
 def _noise() -> Floats:
     return np.random.default_rng(0).standard_normal((_TILE, _TILE), np.float32)
-
-
-def _as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    if dtype.kind == "b":
-        return values > 0.5
-    most = np.iinfo(dtype)
-    result: NDArray[Any] = np.clip(np.rint(values), most.min, most.max).astype(dtype)
-    return result
 
 
 class Piece(NamedTuple):
@@ -264,7 +257,7 @@ def distance(mask: Booleans) -> Doubles:
 def waist(mask: Booleans) -> float:
     """Return the narrowest neck of an item as `WAIST` measures it; 1 if there is none."""
     depth = distance(mask)
-    basins = _basins(mask, depth, float(depth.max()))
+    basins = _Basins(mask, depth, float(depth.max()))
     return basins.joined(0.0) if basins.count > 1 else 1.0
 
 
@@ -335,7 +328,7 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
 
 
 def _parted_at(narrowest: float, solid: Booleans, limits: Limits) -> Labels:
-    basins = _basins(solid, distance(solid), limits.radius)
+    basins = _Basins(solid, distance(solid), limits.radius)
     if basins.count > 1:
         basins.joined(narrowest)
         basins.rejoined(limits)
@@ -371,9 +364,17 @@ def _numbered(labels: Labels) -> Labels:
 
 
 class _Basins:
-    """The basins of a watershed, their neighbours and passes."""
+    """The basins of a watershed of a mask, their neighbours and passes.
 
-    def __init__(self, regions: Labels, depth: Doubles, count: int) -> None:
+    They are parted at every pass between hills at least half as deep as the narrowest item.
+    """
+
+    def __init__(self, mask: Booleans, depth: Doubles, radius: float) -> None:
+        side = 2 * max(int(radius / 2), 1) + 1
+        is_peak = (depth == ndimage.maximum_filter(depth, side)) & (depth >= radius / 2) & mask
+        markers, count = ndimage.label(is_peak, np.ones((3, 3)))
+        count = max(count, 1)
+        regions = _flooded(depth, markers, mask) if count > 1 else mask.astype(np.int32)
         self.regions, self.count = regions, count
         self.areas = np.bincount(regions.ravel(), minlength=count + 1).astype(np.float64)
         self.peaks = np.zeros(count + 1)
@@ -430,13 +431,3 @@ class _Basins:
     def labels(self) -> Labels:
         """Return the basins."""
         return self.names[self.regions].astype(np.int32)
-
-
-def _basins(mask: Booleans, depth: Doubles, radius: float) -> _Basins:
-    """Part a mask at every pass between hills at least half as deep as the narrowest item."""
-    side = 2 * max(int(radius / 2), 1) + 1
-    is_peak = (depth == ndimage.maximum_filter(depth, side)) & (depth >= radius / 2) & mask
-    markers, count = ndimage.label(is_peak, np.ones((3, 3)))
-    if count < 2:
-        return _Basins(mask.astype(np.int32), depth, 1)
-    return _Basins(_flooded(depth, markers, mask), depth, count)

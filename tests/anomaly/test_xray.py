@@ -113,13 +113,6 @@ def test_segment_names_the_frame_and_its_problem(problem: str) -> None:
         xray.segment(batch)
 
 
-def test_segment_allows_what_it_is_told_to() -> None:
-    several = xray.segment(frames()["2 items"][None], several=True)[0]
-    assert several[16, 16]
-    assert several[48, 48]
-    assert xray.segment(frames()["touches"][None], touching=True)[0, 32, 0]
-
-
 def test_erosion_is_that_of_a_disc_to_a_pixel() -> None:
     distance = np.hypot(Y - 32, X - 32)
     found = eroded((distance < 25)[None], 8)[0]

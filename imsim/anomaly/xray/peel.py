@@ -266,7 +266,7 @@ class VirtualPeel(Stored):
 
         def doubt(part: slice) -> dict[int, str]:
             absorbed = self._absorbance(frames[part])
-            items, _ = find_items(absorbed, touching=True, several=True)
+            items, _ = find_items(absorbed)
             found = find_doubts(absorbed, items)
             texture, trend, masks, _ = self._texture(frames, part)
             for i, mask in enumerate(masks):
@@ -300,7 +300,7 @@ class VirtualPeel(Stored):
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
-        items, problems = find_items(absorbed, touching=True, several=True)
+        items, problems = find_items(absorbed)
         masks = eroded(items, self.width)
         for i in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
             problems.setdefault(

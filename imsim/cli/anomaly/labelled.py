@@ -20,19 +20,7 @@ from imsim._images import (
     without_index,
     write_png,
 )
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    SKIPPED,
-    Correction,
-    Pictures,
-    add_fields,
-    digest,
-    load,
-    refuse_equal,
-    refuse_shared,
-    stacked,
-    status,
-)
+from imsim.cli.anomaly import inputs
 from imsim.cli.options import add_command
 from imsim.cli.outputs import check_folder, check_new_folder, progress, say
 from imsim.cli.pairing import Folder
@@ -172,8 +160,8 @@ Judge a detector on GOOD and BAD images, which took no part in its training,
 and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
-{IMAGES}
-{SKIPPED} An image that is among the good
+{inputs.IMAGES}
+{inputs.SKIPPED} An image that is among the good
 and the bad ones is refused, and so is its copy; images that the model learned
 from are counted in a note.
 
@@ -205,7 +193,7 @@ def add_report(commands: Any) -> None:
         "Matched by name, with any ending, or NAME_mask. The page then judges the anomaly maps by "
         "pixels and by regions",
     )
-    add_fields(parser)
+    inputs.add_fields(parser)
 
 
 def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -213,20 +201,20 @@ def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
     from imsim import anomaly
     from imsim.anomaly.detector import UnscorableImageWarning
 
-    pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
-    refuse_shared(*pictures)
+    pictures = [inputs.Pictures([path]) for path in (arguments.good, arguments.bad)]
+    inputs.refuse_shared(*pictures)
     read = (arguments.good, arguments.bad, arguments.masks)
     check_folder(arguments.output, [path for path in read if path])
-    detector = load(arguments.model)
-    correction = Correction(arguments)
-    (good_names, good), (bad_names, bad) = map(stacked, pictures)
+    detector = inputs.load(arguments.model)
+    correction = inputs.Correction(arguments)
+    (good_names, good), (bad_names, bad) = map(inputs.stacked, pictures)
     if good.shape[1:] != bad.shape[1:] or good.dtype != bad.dtype:
         raise ImageFileError(
             f"{bad_names[0]} is of {bad.shape[2]} x {bad.shape[1]} pixels ({bad.dtype}), but "
             f"{good_names[0]} of {good.shape[2]} x {good.shape[1]} ({good.dtype}); they must have "
             "the same size and type"
         )
-    refuse_equal((good_names, good), (bad_names, bad))
+    inputs.refuse_equal((good_names, good), (bad_names, bad))
     images = np.concatenate([correction(good), correction(bad)])
     labels = np.arange(len(images)) >= len(good)
     names = good_names + bad_names
@@ -264,7 +252,7 @@ def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
         names=[os.path.basename(name) for name in names],
         facts={
             "model": arguments.model,
-            "SHA-256 of the model": digest(arguments.model),
+            "SHA-256 of the model": inputs.digest(arguments.model),
             **detector.describe(),
         },
     )
@@ -274,7 +262,7 @@ def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
             "by others"
         )
     yield f"{evaluation}\n\n{ranking}\n\nReport: {page}"
-    return max(map(status, pictures))
+    return max(map(inputs.status, pictures))
 
 
 def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -> Array:

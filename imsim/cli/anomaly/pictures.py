@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,32 +159,23 @@ class Shown:
         quiet.notes = KeptNotes()  # said with the rows
         places = {path: place for place, path in enumerate(pictures.files)}
 
-        def found(image: str) -> tuple[str, int | None]:
-            """Return the file of an image, and its index there."""
-            return (image, None) if image in places else without_index(image)
+        def place(row: Score) -> tuple[int, int]:
+            """Return the number of the file of an image, and that of the image in it."""
+            named = (row.image, 0) if row.image in places else without_index(row.image)
+            return places.get(named[0], -1), named[1] or 0
 
-        def place(image: str) -> tuple[int, int]:
-            file, index = found(image)
-            return places.get(file, -1), index or 0
-
-        by_image: dict[str, list[Score]] = {}
-        for row in rows:
-            by_image.setdefault(row.image, []).append(row)
-        for image in sorted(by_image, key=place):
-            ours = by_image[image]
-            if not any(map(self._is_wanted, ours)):
-                for row in ours:
-                    self._keep(row)
-                continue
-            file, index = found(image)
-            only = range if index is None else lambda _, index=index: [index]
-            picture = next(quiet.each_of(file, choose=only), None)
-            if isinstance(picture, Picture) and picture.path == image:
-                self.add(self.judge.again(picture, ours))
-            else:
+        for (number, index), group in groupby(sorted(rows, key=place), place):
+            ours = list(group)
+            image = ours[0].image
+            if any(map(self._is_wanted, ours)):
+                only = range if image in places else lambda _, index=index: [index]
+                picture = next(quiet.each_of(pictures.files[number], choose=only), None)
+                if isinstance(picture, Picture) and picture.path == image:
+                    self.add(self.judge.again(picture, ours))
+                    continue
                 say(f"note: {image}: is not shown, since it cannot be read here")
-                for row in ours:
-                    self._keep(row)
+            for row in ours:
+                self._keep(row)
 
     def _is_wanted(self, row: Score) -> bool:
         """Whether there is to be a picture or a map of an image."""

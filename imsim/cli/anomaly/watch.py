@@ -187,8 +187,7 @@ def _watch(arguments: argparse.Namespace, rows: Rows) -> None:
 def _add(found: Found, rows: Rows) -> None:
     """Write rows, with the time."""
     for row in found.rows:
-        for _ in rows.add(row, time=_now()):
-            pass  # rows have a format, so that there is no line for a terminal
+        rows.add(row, time=_now())
 
 
 def _now() -> str:
