@@ -266,15 +266,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         closed = PCAAutoencoder | MeanModel | GoodStatistics | None  # learned in one step
         count = self.folds or (held_out.FOLDS if isinstance(self.model, closed) else 1)
         # With masks of the caller, the distances from the rim that was peeled are not known.
-        cross_fit = self._cross_fit(
-            frames,
-            found,
-            usable,
-            named,
-            count,
-            generator,
-            self.preprocess_ if given is None else None,
-        )
+        peel = self.preprocess_ if given is None else None
+        cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )

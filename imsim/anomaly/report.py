@@ -19,7 +19,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
-from imsim.anomaly.stacks import check_kind, check_masks, masks_at
+from imsim.anomaly.stacks import check_kind, check_masks, masks_at, spread
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
@@ -315,11 +315,6 @@ def texts(name: str, values: Any, count: int) -> list[str]:
 def caption(*words: object) -> str:
     """Join words; the name of a file among them may hold characters that cannot be drawn."""
     return ", ".join(map(str, words)).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def spread(count: int, most: int) -> NDArray[np.intp]:
-    """Return some of so many places, evenly spread, with the first and the last."""
-    return np.linspace(0, count - 1, min(most, count)).astype(np.intp)
 
 
 def metric_with_map(metric: str) -> str:

@@ -18,7 +18,7 @@ from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.figures import BAD, GOOD, Panel, draw_shares
 from imsim.anomaly.pose import moved_back
-from imsim.anomaly.stacks import Booleans, as_stack, check_images, check_kind
+from imsim.anomaly.stacks import Booleans, as_stack, check_images, check_kind, spread
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
 from imsim.validation import check_integer
@@ -147,7 +147,7 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
-    shown = bad[report.spread(len(bad), max(most - 1, 1))]
+    shown = bad[spread(len(bad), max(most - 1, 1))]
     return np.concatenate([good[len(good) // 2 :][: most > 1], shown])
 
 

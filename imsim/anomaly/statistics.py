@@ -14,7 +14,7 @@ from imsim.anomaly import descriptions, gaussians, stacks
 from imsim.anomaly.descriptions import CHANNELS, FILTERS, WINDOW
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
-from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, spread
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -123,6 +123,8 @@ class GoodStatistics(Stored):
         ("places", np.bool_),
         *((name, np.float64) for name in ("level", "spread", "floor")),
         ("count", np.int64),
+        ("wholes", np.float32, None, None),
+        ("examples", np.float32, None, 2 * CHANNELS),
     )
     _PARTS = (("linear", PCAAutoencoder),)
 
@@ -220,35 +222,29 @@ class GoodStatistics(Stored):
         for name, moments in zip(self._local, self.moments_, strict=True):
             arrays |= {f"{name}/{part}": np.asarray(a) for part, a in vars(moments).items()}
         for name, usual in zip(self._judged, self.usual_, strict=True):
-            arrays |= {f"usual/{name}/{part}": a for part, a in usual._asdict().items()}
-        known = "wholes" if self.places_ else "examples"
-        return told, arrays | {known: getattr(self, f"{known}_")}
+            arrays[f"usual/{name}"] = np.array(usual)
+        return told, arrays
 
     def _check_learned(self, arrays: Arrays) -> None:
         if self.linear_.shape_ != self.shape_:
             raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
-        count = self.count_
-        self._forget()
-        self.count_ = count
         self.moments_ = [
             gaussians.Moments.taken(arrays.under(f"{name}/"), *sizes)
             for name, sizes in self._local.items()
         ]
-        scales = [self.spread_, self.floor_, count]
-        if self.places_:
-            self.wholes_ = arrays.take(
-                "wholes", np.float32, count, descriptions.number_of_features(*self._coarse)
-            )
-        else:
-            self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
-            scales.append(len(self.examples_))
-        table = [(name, np.float64, "classes") for name in gaussians.Usual._fields]
         self.usual_ = [
-            gaussians.Usual(**arrays.under(f"usual/{n}/").listed(table)) for n in self._judged
+            gaussians.Usual(*arrays.take(f"usual/{name}", np.float64, 2, None))
+            for name in self._judged
         ]
+        shape = (
+            self.count_ if self.places_ else 0,
+            descriptions.number_of_features(*self._coarse),
+        )
+        scales = [self.spread_, self.floor_, self.count_]
         for usual in self.usual_:
-            scales += [len(usual.energies), *usual.squares]
-        if not min(scales) > 0:
+            scales += [len(usual.squares), *usual.squares]
+        has_examples = bool(len(self.examples_)) is not self.places_
+        if self.wholes_.shape != shape or not has_examples or not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         self._finish()
 
@@ -302,10 +298,12 @@ class GoodStatistics(Stored):
         self._finish()
         if not self.places_:
             every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
-            new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
+            flat = [one.reshape(-1, one.shape[-1]) for one in every]
+            new = self._white([one[spread(len(one), EXAMPLES)] for one in flat])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
-                new = _evenly(new, math.ceil(EXAMPLES * len(shown) / self.count_))
-                self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
+                new = new[spread(len(new), math.ceil(EXAMPLES * len(shown) / self.count_))]
+                kept = spread(len(self.examples_), EXAMPLES - len(new))
+                self.examples_ = self.examples_[kept]
             self.examples_ = np.concatenate([self.examples_, new])
         if is_first:
             some = shown[stacks.sample_of(len(shown), MEASURED)]
@@ -424,8 +422,3 @@ def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Boole
     if not len(pixels):
         raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
     return pixels, used
-
-
-def _evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return so many rows, evenly spread; all of them if there are no more."""
-    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]

@@ -124,8 +124,9 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             setattr(made, f"{name}_", told.pop(name))
         for name, *kinds in cls._PARTS:
             if (state := told.pop(name, None)) is not None:
-                kind = _class_of(kinds, state.pop("class"))
-                state = kind.from_state(state, arrays.under(f"{name}/"))
+                rest = {**state}
+                kind = _class_of(kinds, rest.pop("class"))
+                state = kind.from_state(rest, arrays.under(f"{name}/"))
             setattr(made, f"{name}_", state)
         if told:
             raise imsim.OptionError(f"it holds other things than a {cls.__name__} learns")

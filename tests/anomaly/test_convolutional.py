@@ -75,11 +75,9 @@ def test_the_loss_falls() -> None:
     masks = np.stack([inside] * 24)
     masks[5] = False  # an image without a pixel to learn from does no harm
     model = ConvAutoencoder(**TINY).fit(images, masks)
-    for name in ("loss", "validation_loss"):
-        values = model.history_[name]
-        assert len(values) == 4
-        assert np.isfinite(values).all()
-        assert values[-1] < 0.9 * values[0]
+    assert len(model.history_) == 4
+    assert np.isfinite(model.history_).all()
+    assert model.history_[-1] < 0.9 * model.history_[0]
 
 
 def test_the_loss_by_its_definition() -> None:
@@ -90,7 +88,7 @@ def test_the_loss_by_its_definition() -> None:
     def half(image: Any) -> Any:
         return image / 2
 
-    mse = convolutional._evaluate(half, images, masks, bodies)
+    mse = convolutional._loss(half, images, masks, bodies)
     assert float(mse) == pytest.approx(np.mean((images[masks] / 2) ** 2), rel=1e-5)  # float32 sums
 
 
@@ -108,7 +106,7 @@ def test_errors_where_a_body_was_count_more() -> None:
     assert 40 < changed[0].sum() < 80  # the ellipse has 38 pixels, and soft edges
     counts = np.where(changed, 11, masks)
     want = (counts * error).sum() / counts.sum()
-    got = convolutional._evaluate(same, images, masks, bodies)
+    got = convolutional._loss(same, images, masks, bodies)
     assert float(got) == pytest.approx(want, rel=1e-5)  # float32 sums
 
 
@@ -208,31 +206,8 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(one[0], found[0], rtol=1e-5)
 
 
-def test_early_stopping_restores_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = textures(8)
-    options = {**TINY, "epochs": 60, "patience": 3, "learning_rate": 0.1}
-    networks, step = [], convolutional._step
-
-    def spy(*arguments: Any) -> Any:
-        result = step(*arguments)
-        networks.append(result[0])
-        return result
-
-    monkeypatch.setattr(convolutional, "_step", spy)
-    model = ConvAutoencoder(**options, validation=0.5).fit(images)
-    losses = model.history_["validation_loss"]
-    assert len(losses) == model.best_epoch_ + 4 < 60
-    assert min(losses) == losses[model.best_epoch_]
-    steps = len(networks) // len(losses)
-    assert model.network_ is networks[(model.best_epoch_ + 1) * steps - 1]
-
-
-def test_without_validation_images() -> None:
-    for images, validation in ((textures(4), 0), (textures(1, side=64), 0.1)):
-        model = ConvAutoencoder(**TINY, validation=validation).fit(images)
-        assert len(model.history_["loss"]) == 4
-        assert model.history_["validation_loss"] == []
-        assert model.best_epoch_ == int(np.argmin(model.history_["loss"]))
+def test_a_single_image_is_enough() -> None:
+    assert len(ConvAutoencoder(**TINY).fit(textures(1, side=64)).history_) == 4
 
 
 def test_images_no_larger_than_a_patch_are_used_whole() -> None:
@@ -254,7 +229,7 @@ def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
     twin = ConvAutoencoder.load(path)
     assert repr(twin) == repr(model)
     assert twin.get_params() == model.get_params()
-    assert (twin.history_, twin.best_epoch_) == (model.history_, model.best_epoch_)
+    assert twin.history_ == model.history_
     images = textures(5) * 3 + 50
     np.testing.assert_array_equal(
         twin.reconstruct(images, disc()), model.reconstruct(images, disc())
@@ -307,8 +282,6 @@ def test_training_that_diverges() -> None:
         ({"batch_size": True}, r"batch_size=True"),
         ({"learning_rate": 0}, r"learning_rate=0; expected a number from 1e-30"),
         ({"learning_rate": float("nan")}, r"learning_rate=nan"),
-        ({"validation": 1}, r"validation=1; expected a number from 0 to 0.99"),
-        ({"patience": 0}, r"patience=0"),
         ({"seed": -1}, r"seed=-1"),
         ({"progress": "yes"}, r"progress='yes'"),
     ],
