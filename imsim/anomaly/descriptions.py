@@ -102,19 +102,6 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     return np.moveaxis(windows, 1, 3).reshape(n, rows * columns, channels * side[0] * side[1])
 
 
-def energies_at(shown: Floats, floor: float) -> Doubles:
-    """Return the energy of all filters at each place, shape (n, places)."""
-    energies: Doubles = by_place(shown)[..., :FILTERS].sum(axis=2) / floor
-    return energies
-
-
-def energies_in(windows: Doubles) -> Doubles:
-    """Return the energy in windows of `of_windows`, shape (n, windows)."""
-    places = windows.shape[2] // CHANNELS
-    energies: Doubles = windows[:, :, : FILTERS * places].sum(axis=2)
-    return energies
-
-
 def by_place(shown: Floats) -> Doubles:
     """Return what images show as features of places, shape (n, places, channels)."""
     return np.moveaxis(shown.reshape(*shown.shape[:2], -1), 1, 2).astype(np.float64)

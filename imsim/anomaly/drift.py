@@ -277,7 +277,15 @@ class DriftAlarm:
                 self._recent[name].append((self.count, values[name]))
                 z = values[name] if name == MISSED else self._normal_score(name, values[name])
                 self._chart[name] += SMOOTHING * (z - self._chart[name])
-                self._date(name, z)
+                # Page's sums up and down: a drift began where its sum was last 0.
+                slack, chart, after = self.limits[name] / 2, self._chart[name], self.count + 1
+                (up, first), (down, second) = self._since[name]
+                up = max(up + z - slack, 0.0) if chart > 0 else 0.0
+                down = max(down - z - slack, 0.0) if chart < 0 else 0.0
+                self._since[name] = (
+                    (up, first if up else after),
+                    (down, second if down else after),
+                )
             self._past[name].append(self._chart[name])
         self.count += 1
 
@@ -288,15 +296,6 @@ class DriftAlarm:
         band = 0.0 if name == SCORE else DEAD_BAND * abs(middle)
         below, reached = good.searchsorted(value - band), good.searchsorted(value + band, "right")
         return float(_normal_scores(len(good))[below + reached])
-
-    def _date(self, name: str, z: float) -> None:
-        """Go on with Page's sums up and down: a drift began where its sum was last 0."""
-        slack, chart = self.limits[name] / 2, self._chart[name]
-        (up, first), (down, second) = self._since[name]
-        up = max(up + z - slack, 0.0) if chart > 0 else 0.0
-        down = max(down - z - slack, 0.0) if chart < 0 else 0.0
-        after = self.count + 1
-        self._since[name] = (up, first if up else after), (down, second if down else after)
 
     def _drift(self, name: str) -> Drift:
         since = min(self._since[name][self._chart[name] < 0][1], self.count - 1)

@@ -65,19 +65,9 @@ class Ranking(list[Ranked]):
         The confidence of the intervals.
     """
 
-    def __init__(
-        self,
-        records: Iterable[Ranked],
-        *,
-        labels: Booleans,
-        skipped: dict[str, str],
-        confidence: float,
-    ) -> None:
-        # Ties are ordered by name.
-        super().__init__(sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name)))
-        self.labels = labels
-        self.skipped = skipped
-        self.confidence = confidence
+    labels: Booleans
+    skipped: dict[str, str]
+    confidence: float
 
     @property
     def best(self) -> Ranked:
@@ -245,4 +235,7 @@ def rank_metrics(
         raise imsim.OptionError(
             f"no metric could run on this input: {reasons or 'none has such an aggregate'}"
         )
-    return Ranking(records, labels=anomalous, skipped=skipped, confidence=confidence)
+    # Ties are ordered by name.
+    ranking = Ranking(sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name)))
+    ranking.labels, ranking.skipped, ranking.confidence = anomalous, skipped, confidence
+    return ranking

@@ -389,12 +389,13 @@ class GoodStatistics(Stored):
 
     def _measured(self, shown: Floats) -> list[Doubles]:
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
-        local = self._of_local(shown)
+        local, known = self._of_local(shown), self.gaussians_
         if self.places_:
-            energies, known = descriptions.energies_at(shown, self.floor_), self.gaussians_
+            energies = descriptions.by_place(shown)[..., :FILTERS].sum(axis=2) / self.floor_
         else:
-            local, known = local[2:], self.gaussians_[2:]
-            energies = descriptions.energies_in(local[0])
+            local, known = local[2:], known[2:]
+            places = local[0].shape[2] // CHANNELS  # of a window
+            energies = local[0][:, :, : FILTERS * places].sum(axis=2)
         return [
             np.stack([energies[0], gaussian.squared_distances(one[0])])
             for gaussian, one in zip(known, local, strict=True)

@@ -120,20 +120,17 @@ class Shown:
             return
         from imsim.anomaly.inspection_report import maps_of
 
-        wanted = [self._is_wanted(row) for row in found.rows]
-        seen = [
-            None if row.reason is not None else image
-            for row, image in zip(found.rows, found.seen, strict=True)
-        ]
-        frame = None
+        wanted, frame = [self._is_wanted(row) for row in found.rows], None
         if found.frame is not None and self.maps and any(wanted):
             frame = np.full(found.frame.shape, np.nan, np.float32)
             wanted = [True] * len(wanted)  # in a frame that has a map, all items are on it
-        chosen = [one for one, is_wanted in zip(seen, wanted, strict=True) if is_wanted]
-        mapped = [one for one in chosen if one is not None]
-        maps = maps_of(self.detector, np.stack(mapped)) if mapped else iter(())
+        seen = [None if r.reason else s for r, s in zip(found.rows, found.seen, strict=True)]
+        mapped = [s for s, is_wanted in zip(seen, wanted, strict=True) if is_wanted]
+        images = [image for image in mapped if image is not None]
+        maps = maps_of(self.detector, np.stack(images)) if images else iter(())
         for row, image, is_wanted in zip(found.rows, seen, wanted, strict=True):
-            values = next(maps) if image is not None and is_wanted else None
+            has_map = is_wanted and image is not None
+            values = next(maps) if has_map else None
             if frame is not None and values is not None and row.place is not None:
                 # The box is in the middle of the map; boxes of items that touch overlap.
                 box, there = row.place, frame[row.place.box]
@@ -143,7 +140,7 @@ class Shown:
                 )
                 here = values[top : top + box.height, left : left + box.width]
                 np.fmax(there, here, out=there)
-            elif image is not None and is_wanted and values is None and self.maps:
+            elif has_map and values is None and self.maps:
                 say(f"note: {row.name}: has no map, which failed")
             elif values is not None and self.maps:
                 self._write(row.image, values)
@@ -164,12 +161,13 @@ class Shown:
             named = (row.image, 0) if row.image in places else without_index(row.image)
             return places.get(named[0], -1), named[1] or 0
 
-        for (number, index), group in groupby(sorted(rows, key=place), place):
+        for (_, index), group in groupby(sorted(rows, key=place), place):
             ours = list(group)
             image = ours[0].image
             if any(map(self._is_wanted, ours)):
                 only = range if image in places else lambda _, index=index: [index]
-                picture = next(quiet.each_of(pictures.files[number], choose=only), None)
+                file = image if image in places else without_index(image)[0]
+                picture = next(quiet.each_of(file, choose=only), None)
                 if isinstance(picture, Picture) and picture.path == image:
                     self.add(self.judge.again(picture, ours))
                     continue

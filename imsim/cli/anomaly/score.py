@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -371,16 +371,13 @@ def _check_earlier(rows: Rows, stale: set[str]) -> None:
     first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
     for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
         found = [row for one in rows.judge.found([picture]) for row in one.rows]
-        known = rows.known.get(picture.path)  # None for a stack that can no longer be read
-        is_last = picture.path == rows.last  # of which some rows may be missing
-        if known is None or not _same(found[: len(known)] if is_last else found, known):
+        known = rows.known.get(picture.path, [])  # none of a stack that can no longer be read
+        if picture.path == rows.last:  # of which some rows may be missing
+            found = found[: len(known)]
+        if not known or len(found) != len(known) or not all(map(_is_same, found, known)):
             raise ImsimError(another_run(str(rows.file), picture.path))
 
 
-def _same(found: Sequence[judges.Score], known: Sequence[judges.Score]) -> bool:
-    return len(found) == len(known) and all(
-        one.verdict == other.verdict
-        and one.place == other.place
-        and same_score(one.anomaly_score, other.anomaly_score)
-        for one, other in zip(found, known, strict=True)
-    )
+def _is_same(one: judges.Score, other: judges.Score) -> bool:
+    is_alike = (one.verdict, one.place) == (other.verdict, other.place)
+    return is_alike and same_score(one.anomaly_score, other.anomaly_score)

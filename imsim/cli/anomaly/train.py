@@ -232,15 +232,13 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     if arguments.items and arguments.group_by:
         raise OptionError("--group-by: names whole images, not the items in them; leave it out")
     pictures, labels, images = _read(arguments)
-    learner = anomaly.ItemDetector(detector) if arguments.items else detector
+    learner: Any = anomaly.ItemDetector(detector) if arguments.items else detector
     each = (UnscorableImageWarning, OddImageWarning, anomaly.xray.UnusableImageWarning)
     with silent(*each):  # these are named below
-        if isinstance(learner, anomaly.ItemDetector):
-            learner.fit(images)
-        else:
-            learner.fit(images, groups=groups_of(arguments.group_by, labels))
+        more = {} if arguments.items else {"groups": groups_of(arguments.group_by, labels)}
+        learner.fit(images, **more)
     _save(learner, arguments.output, pictures, labels)
-    if isinstance(learner, anomaly.ItemDetector):
+    if arguments.items:
         yield from _about_items(learner, arguments.output, labels)
         return inputs.status(pictures)
     name_odd(detector.odd_, labels, "if they are good, --fence none keeps them")
