@@ -132,13 +132,16 @@ def place_surprise(images: Floats) -> float:
 
 
 def _surprise(features: Doubles, *, pooled: bool = False) -> float:
-    """Return the mean negative log-likelihood of half of the images given the other half."""
+    """Return the mean negative log-likelihood, but for a constant, of one half given the other."""
     total = 0.0
     for learned, judged in ((features[::2], features[1::2]), (features[1::2], features[::2])):
         moments = Moments()
         moments.add(learned.reshape(-1, 1, features.shape[-1]) if pooled else learned)
         gaussian = moments.gaussian()
-        total += sum(gaussian.surprise(image) for image in judged) / max(len(judged), 1)
+        volume = np.abs(np.diagonal(gaussian.whitening, axis1=1, axis2=2))
+        less = np.log(volume).sum(axis=1).mean()
+        surprises = (gaussian.squared_distances(one).mean() / 2 - less for one in judged)
+        total += sum(map(float, surprises)) / max(len(judged), 1)
     return total
 
 

@@ -48,11 +48,6 @@ class Gaussian(NamedTuple):
         result: Doubles = np.einsum("pj,pj->p", white, white)
         return result
 
-    def surprise(self, features: Doubles) -> float:
-        """Return the mean negative log-likelihood of features, less a constant."""
-        volume = np.log(np.abs(np.diagonal(self.whitening, axis1=1, axis2=2))).sum(axis=1).mean()
-        return float(self.squared_distances(features).mean() / 2 - volume)
-
 
 class Moments:
     """Sums from which the Gaussians of places follow; features come batch by batch.

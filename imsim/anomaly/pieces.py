@@ -134,12 +134,6 @@ class Strips:
             self._waiting.append(np.array(rows))
         return self._advance(is_end=True)
 
-    @property
-    def memory(self) -> int:
-        """How many rows are in memory."""
-        rows = 0 if self._rows is None else len(self._rows)
-        return rows + sum(map(len, self._waiting))
-
     def _advance(self, *, is_end: bool) -> list[Piece]:
         pieces: list[Piece] = []
         if self._rows is None and self._waiting:

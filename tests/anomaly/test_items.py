@@ -435,7 +435,8 @@ class TestStrips:
             rows = belt((20, 70), seed)
             rows[:, 10:14] = 0.4 if seed else 1  # no end
             found += scan.feed(rows)
-            most = max(most, scan._strips.memory)
+            rows_of = [scan._strips._rows, *scan._strips._waiting]
+            most = max(most, sum(len(part) for part in rows_of if part is not None))
         assert most < 100 + 20 + MARGIN + 40
         assert kinds(found) == ["large"] * 11
         assert [item.y for item in found] == [19 + 100 * k for k in range(11)]
