@@ -219,7 +219,7 @@ def groups_figure(evaluation: Evaluation) -> Figure:
         axes.bar_label(bars, found, padding=3, fontsize=9)
         axes.set_yticks(range(len(groups)), [group.name for group in groups], parse_math=False)
         axes.invert_yaxis()
-        axes.set_xlim(0, 135)
+        axes.set_xlim(0, 165)
         axes.set_xticks((0, 50, 100))
         axes.set_xlabel("found, %")
         axes.set_title(f"by {title} of defect", fontsize=10)
