@@ -16,7 +16,7 @@ from PIL import Image
 from imsim import anomaly
 from imsim.anomaly import simulate
 from imsim.cli import main
-from imsim.cli.anomaly.simulate import OPEN_BEAM
+from imsim.cli.anomaly.labelled import OPEN_BEAM
 from imsim.tables import breadth
 
 SAMPLES = simulate.dataset(good=24, bad=6, kinds="hollow_heart", sizes=1.0, size=64, seed=5)

@@ -18,7 +18,7 @@ from PIL import Image
 from imsim import anomaly
 from imsim.anomaly import report
 from imsim.cli import main
-from imsim.cli.anomaly.report import defect_masks, kinds_and_sizes
+from imsim.cli.anomaly.labelled import defect_masks, kinds_and_sizes
 from imsim.errors import ImsimError
 
 GOOD = np.random.default_rng(0).uniform(0.4, 0.6, (40, 20, 24))

@@ -1,7 +1,4 @@
-"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training.
-
-Longer than most files: the network is for this model alone, and half of the lines are words.
-"""
+"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training."""
 
 from __future__ import annotations
 
@@ -21,14 +18,13 @@ from tqdm import tqdm
 import imsim
 from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.validation import check_choice, check_flag, check_integer, check_number
+from imsim.validation import check_flag, check_integer, check_number
 
-WINDOW = 11
-"""Side of the window of SSIM."""
-_DATA_RANGE = 8.0
-"""Data range for SSIM of images in units of their standard deviation: four to each side."""
 _CHANGED = 0.3
-"""Change, in these units, from which on a pixel counts as one of a body: less than the least."""
+"""Change, in standard deviations of the training pixels, from which on a pixel counts as one of a
+body: less than the least."""
+_EMPHASIS = np.float32(10)
+"""How much more, beside 1, the squared error of such a pixel counts."""
 _RISE = 0.05
 """Part of the steps over which their length rises."""
 _AREA = 1024
@@ -113,14 +109,10 @@ def render(bodies: Any, height: int, width: int) -> Any:
 
 
 class Examples(NamedTuple):
-    """Images to learn from or to validate with; equal shapes (n, height, width)."""
+    """Images to learn from; equal shapes (n, height, width)."""
 
     images: Floats  # scaled to values of about 1; 0 outside the masks
     masks: Booleans
-
-    def at(self, indices: NDArray[np.intp]) -> Examples:
-        """Return those at the given indices."""
-        return Examples(self.images[indices], self.masks[indices])
 
 
 def _step_length(done: float, steps: int) -> float:
@@ -135,34 +127,19 @@ def apply(network: Any, images: Any) -> Any:
     return jax.vmap(network)(images[:, None])[:, 0]
 
 
-def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kind: str) -> Any:
-    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim)."""
+def _loss(network: Any, images: Any, masks: Any, bodies: Any) -> Any:
+    """Weighted mean of the squared errors inside the masks."""
     added = render(bodies, *images.shape[1:])
     result = apply(network, images + jnp.where(masks, added, 0))
-    if kind == "mse":
-        counts = jnp.where(masks, 1 + emphasis * (jnp.abs(added) > _CHANGED), 0)
-        return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
-    # SSIM scores the places where its window fits into the frame; images without one have weight 0.
-    margin = WINDOW // 2
-    usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
-    scores = imsim.ssim(
-        images + _DATA_RANGE / 2,  # its constants want values that are not negative
-        result + _DATA_RANGE / 2,
-        mask=masks | ~usable[:, None, None],
-        data_range=_DATA_RANGE,
-        window_size=WINDOW,
-    )
-    return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
-
-
-_evaluate: Any = eqx.filter_jit(_loss)
-_loss_and_gradient: Any = eqx.filter_value_and_grad(_loss)
+    counts = jnp.where(masks, 1 + _EMPHASIS * (jnp.abs(added) > _CHANGED), 0)
+    return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
 
 
 @eqx.filter_jit
 def _step(network: Any, state: Any, rate: Any, *terms: Any) -> tuple[Any, Any, Any]:
     """Take a step against the gradient of `_loss` with these terms."""
-    loss, gradient = _loss_and_gradient(network, *terms)
+    measured: Any = eqx.filter_value_and_grad(_loss)
+    loss, gradient = measured(network, *terms)
     updates, state = optax.adam(rate).update(gradient, state)
     return eqx.apply_updates(network, updates), state, loss
 
@@ -189,15 +166,16 @@ def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> E
     return Examples(crops, inside)
 
 
-def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> Iterator[Examples]:
-    """Yield batches of one size, shuffled by `rng`; the last is filled up with empty masks."""
+def _batches(examples: Examples, size: int, rng: np.random.Generator) -> Iterator[Examples]:
+    """Yield shuffled batches of one size; the last is filled up with empty masks."""
     n = len(examples.images)
-    order = np.arange(n) if rng is None else rng.permutation(n)
+    order = rng.permutation(n)
     for start in range(0, n, size):
         chosen = order[start : start + size]
         filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
-        images, masks = examples.at(chosen)
-        yield Examples(np.pad(images, filling), np.pad(masks, filling))
+        yield Examples(
+            np.pad(examples.images[chosen], filling), np.pad(examples.masks[chosen], filling)
+        )
 
 
 @dataclass(eq=False, repr=False)
@@ -226,21 +204,11 @@ class ConvAutoencoder(Stored):
     corruption : float, optional
         Probability, in [0, 1], of each of the synthetic foreign bodies, four to a patch of
         64 x 64; 0 trains a plain autoencoder.
-    emphasis : float, optional
-        How much more, beside 1, the squared error of a pixel counts that a body has changed by more
-        than 0.3 standard deviations of the training pixels; 0 counts all pixels alike.
-    loss : {"mse", "ssim"}, optional
-        Mean squared error with these weights, or 1 - `imsim.ssim`, inside the masks.
     epochs : int, optional
-        The most passes over the training images; a pass takes as many patches as tile them.
+        The passes over the training images; a pass takes as many patches as tile them.
     batch_size, learning_rate : int and float, optional
         Patches, or images, in each step of the optimiser, Adam [1]_, and the largest length of its
         steps: it rises over the first 5 % of ``epochs`` and falls like half a cosine [3]_.
-    validation : float, optional
-        Fraction of the images, 0 to 0.99, kept from training to tell when to stop. With 0, or a
-        single image, the loss on the training images tells.
-    patience : int, optional
-        Training ends when the validation loss has not fallen for so many epochs.
     seed : int, optional
         The same seed gives the same weights on the same machine.
     progress : bool, optional
@@ -251,13 +219,14 @@ class ConvAutoencoder(Stored):
     offset_, scale_ : float
         Mean and standard deviation of the training pixels inside their masks; every image is
         normalised by these two, never by its own.
-    history_ : dict of str to list of float
-        ``"loss"`` and ``"validation_loss"`` of each epoch.
-    best_epoch_ : int
-        Index into these of the epoch whose weights were kept.
+    history_ : list of float
+        The loss of each epoch.
 
     Notes
     -----
+    The loss is the mean squared error inside the masks, in which a pixel that a body has changed by
+    more than 0.3 standard deviations of the training pixels counts eleven times.
+
     Pixels outside a mask, and what is added to a size that the strides do not divide, enter the
     network as the mean, and neither count in the loss nor in the result. JAX computes in float32
     on the device that it finds.
@@ -281,25 +250,21 @@ class ConvAutoencoder(Stored):
     >>> model = ConvAutoencoder(channels=(8,), epochs=3).fit(waves)
     >>> model.reconstruct(waves).shape
     (20, 16, 16)
-    >>> model.history_["loss"][-1] < model.history_["loss"][0]
+    >>> model.history_[-1] < model.history_[0]
     True
     """
 
-    _LEARNED = (("offset", np.float64), ("scale", np.float64), ("best_epoch", np.int64))
+    _LEARNED = (("offset", np.float64), ("scale", np.float64), ("history", np.float64, None))
 
     channels: tuple[int, ...] = (16, 32)
     bottleneck: int = 32
     patch: int | None = 64
     corruption: float = 0.5
-    loss: str = "mse"
     epochs: int = 20
     batch_size: int = 16
     learning_rate: float = 1e-2
-    validation: float = 0.1
-    patience: int = 6
     seed: int = 0
     progress: bool | None = None
-    emphasis: float = 10.0
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
@@ -310,41 +275,20 @@ class ConvAutoencoder(Stored):
             used = np.ones(pixels.shape, dtype=np.bool_)
         if not used.any():
             raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
-        least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
-        if self.loss == "ssim" and least < WINDOW:
-            raise imsim.ShapeError(
-                f"images or patches are {least} pixels wide or high, loss='ssim' needs {WINDOW}: "
-                "use larger ones, or loss='mse'"
-            )
         values = pixels[used]
         self.offset_ = float(values.mean(dtype=np.float64))
         self.scale_ = float(values.std(dtype=np.float64)) or 1.0
-        examples = Examples(self._normalised(pixels, used), self._padded(used))
-        rng = np.random.default_rng(self.seed)
-        order = rng.permutation(len(pixels))
-        wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
-        held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
-        network = autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed))
-        self._train(network, examples.at(rest), examples.at(held_out), rng)
+        self._train(Examples(self._normalised(pixels, used), self._padded(used)))
         return self
 
-    def _train(
-        self, network: Any, examples: Examples, validation: Examples, rng: np.random.Generator
-    ) -> None:
-        """Minimise the loss with Adam until it no longer falls."""
+    def _train(self, examples: Examples) -> None:
+        """Minimise the loss with Adam."""
+        rng = np.random.default_rng(self.seed)
+        network = autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed))
         state = optax.adam(self.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
-        emphasis = np.float32(self.emphasis)
         sides = examples.images.shape[1:]
         longest = min(sides if self.patch is None else (*sides, self.patch)) / 5
-        trials = []  # the same bodies in every epoch, so that the losses compare
-        for batch in _batches(validation, self.batch_size, None):
-            bodies = draw(rng, batch.images.shape, longest, self.corruption)
-            trials.append((*batch, bodies, emphasis, self.loss))
-        weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
         losses: list[float] = []
-        validation_losses: list[float] = []
-        self.history_ = {"loss": losses, "validation_loss": validation_losses}
-        self.best_epoch_, best = -1, np.inf
         # None shows the bar on terminals only.
         hidden = None if self.progress is None else not self.progress
         with tqdm(range(self.epochs), desc="training", unit="epoch", disable=hidden) as bar:
@@ -356,25 +300,16 @@ class ConvAutoencoder(Stored):
                     bodies = draw(rng, batch.images.shape, longest, self.corruption)
                     done = (epoch + len(found) / steps) / self.epochs
                     rate = self.learning_rate * _step_length(done, steps * self.epochs)
-                    terms = (*batch, bodies, emphasis, self.loss)
-                    network, state, loss = _step(network, state, np.float32(rate), *terms)
+                    network, state, loss = _step(network, state, np.float32(rate), *batch, bodies)
                     found.append(loss)
                 losses.append(float(np.mean(found)))
-                watched = losses[-1]
-                if trials and any(weights):
-                    values = [float(_evaluate(network, *trial)) for trial in trials]
-                    watched = float(np.average(values, weights=weights))
-                    validation_losses.append(watched)
-                bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
-                if watched < best:
-                    best, self.network_, self.best_epoch_ = watched, network, epoch
-                elif epoch - self.best_epoch_ >= self.patience:
-                    break
-        if self.best_epoch_ < 0:
+                bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
+        if not np.isfinite(losses[-1]):
             raise imsim.ImsimError(
-                "the loss was never a number: the training diverged; lower learning_rate "
+                "the loss is no number: the training diverged; lower learning_rate "
                 f"(it is {self.learning_rate})"
             )
+        self.network_, self.history_ = network, losses
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, of any size; 0 outside the masks."""
@@ -400,7 +335,6 @@ class ConvAutoencoder(Stored):
         told, arrays = super().get_state()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays |= {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
-        arrays |= {name: np.array(values, np.float64) for name, values in self.history_.items()}
         return told, arrays
 
     def _check_learned(self, arrays: Arrays) -> None:
@@ -413,12 +347,9 @@ class ConvAutoencoder(Stored):
             for i, leaf in enumerate(leaves)
         ]
         self.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
-        self.history_ = {
-            name: arrays.take(name, np.float64, None, finite=False).tolist()
-            for name in ("loss", "validation_loss")
-        }
-        if not (self.scale_ > 0 and 0 <= self.best_epoch_ < len(self.history_["loss"])):
-            raise imsim.OptionError("scale or best_epoch is none that a training has")
+        self.history_ = np.asarray(self.history_).tolist()
+        if not self.scale_ > 0:
+            raise imsim.OptionError("its scale is none that a training has")
 
     def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
         """Pad with zeros below and on the right, to a multiple of the strides."""
@@ -434,7 +365,6 @@ class ConvAutoencoder(Stored):
     def _check_parameters(self) -> None:
         if self.progress is not None:
             check_flag("progress", self.progress)
-        check_choice("loss", self.loss, ("mse", "ssim"))
         channels = self.channels
         if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(
@@ -442,15 +372,13 @@ class ConvAutoencoder(Stored):
                 "e.g. (16, 32)"
             )
         wholes = {f"channels[{i}]": value for i, value in enumerate(channels)}
-        for name in ("bottleneck", "epochs", "batch_size", "patience"):
+        for name in ("bottleneck", "epochs", "batch_size"):
             wholes[name] = getattr(self, name)
         for name, value in wholes.items():
             check_integer(name, value, 1, _LARGEST)
         check_integer("seed", self.seed, 0, _LARGEST)
         check_number("learning_rate", self.learning_rate, 1e-30, 1e30)
-        check_number("validation", self.validation, 0, 0.99)
         check_number("corruption", self.corruption, 0, 1)
-        check_number("emphasis", self.emphasis, 0, 1e6)
         stride = 2 ** len(channels)
         if self.patch is not None:
             check_integer("patch", self.patch, stride)

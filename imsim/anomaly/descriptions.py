@@ -1,9 +1,4 @@
-"""What images show, in numbers: raw statistics, energies of log-Gabor filters, brightness.
-
-Raw statistics are in the units of pixels: cheap numbers that tell when a line changes. The energies
-are those of the whole image, of places, and of windows; places mean something if good images are
-aligned.
-"""
+"""What images show, in numbers: raw statistics, energies of log-Gabor filters, brightness."""
 
 from __future__ import annotations
 
@@ -107,19 +102,6 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     return np.moveaxis(windows, 1, 3).reshape(n, rows * columns, channels * side[0] * side[1])
 
 
-def energies_at(shown: Floats, floor: float) -> Doubles:
-    """Return the energy of all filters at each place, shape (n, places)."""
-    energies: Doubles = by_place(shown)[..., :FILTERS].sum(axis=2) / floor
-    return energies
-
-
-def energies_in(windows: Doubles) -> Doubles:
-    """Return the energy in windows of `of_windows`, shape (n, windows)."""
-    places = windows.shape[2] // CHANNELS
-    energies: Doubles = windows[:, :, : FILTERS * places].sum(axis=2)
-    return energies
-
-
 def by_place(shown: Floats) -> Doubles:
     """Return what images show as features of places, shape (n, places, channels)."""
     return np.moveaxis(shown.reshape(*shown.shape[:2], -1), 1, 2).astype(np.float64)
@@ -150,13 +132,16 @@ def place_surprise(images: Floats) -> float:
 
 
 def _surprise(features: Doubles, *, pooled: bool = False) -> float:
-    """Return the mean negative log-likelihood of half of the images given the other half."""
+    """Return the mean negative log-likelihood, but for a constant, of one half given the other."""
     total = 0.0
     for learned, judged in ((features[::2], features[1::2]), (features[1::2], features[::2])):
         moments = Moments()
         moments.add(learned.reshape(-1, 1, features.shape[-1]) if pooled else learned)
         gaussian = moments.gaussian()
-        total += sum(gaussian.surprise(image) for image in judged) / max(len(judged), 1)
+        volume = np.abs(np.diagonal(gaussian.whitening, axis1=1, axis2=2))
+        less = np.log(volume).sum(axis=1).mean()
+        surprises = (gaussian.squared_distances(one).mean() / 2 - less for one in judged)
+        total += sum(map(float, surprises)) / max(len(judged), 1)
     return total
 
 

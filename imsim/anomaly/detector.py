@@ -1,7 +1,4 @@
-"""The anomaly detector: preprocess, reconstruct, compare, decide.
-
-Longer than 450 lines: it is one class, in scikit-learn's manner.
-"""
+"""The anomaly detector: preprocess, reconstruct, compare, decide. Most lines are its docstring."""
 
 from __future__ import annotations
 
@@ -182,12 +179,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     _LEARNED = (
         ("data_range", np.float64),
         ("shape", np.int64, 2),
-        ("scales", np.float64, 2, "columns"),
-        ("held_out_columns", np.float64, None, "columns"),
+        ("held_out_columns", np.float64, None, None),
         ("raw_statistics", np.float64, None, len(RAW)),
-        ("false_alarms", np.float64, len(held_out.Threshold._fields)),
+        ("threshold", np.float64),
     )
-    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "false_alarms")
+    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "threshold")
     _TOLD = ("aggregate", "depth")
     _PARTS = (
         ("model", MeanModel, PCAAutoencoder, GoodStatistics, "ConvAutoencoder"),
@@ -267,14 +263,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if named is not None:
             named = named[usable]
             held_out.check_left(named, len(named))
+        closed = PCAAutoencoder | MeanModel | GoodStatistics | None  # learned in one step
+        count = self.folds or (held_out.FOLDS if isinstance(self.model, closed) else 1)
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        count = self.folds or preparation.usual_folds(self.model)
         cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )
-        self._decide(frames, given, usable, columns, odd, int((~found.usable).sum()))
+        self._decide(frames, given, found, usable, columns, odd)
         return self
 
     @all_or_nothing
@@ -307,7 +304,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             )
         found = self._prepared(frames, given)
         usable, self.left_out_ = self._usable(frames, given, found, self.raw_statistics_)
-        unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
@@ -315,17 +311,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"none of {len(frames)} images can be learned from: {stacks.listed(self.left_out_)}"
             )
         _warn_of(self.left_out_, len(frames))
-        count = int(usable.sum())
         named = None if named is None else named[usable]
         generator = preparation.random_generator(self.random_state)
         cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
-        odd: Booleans = np.zeros(count, np.bool_)
-        self.model_, columns = cross_fit.update(earlier, odd)
-        if self.fence is not None and count >= held_out.LEAST_UPDATE:
-            odd = held_out.odd_ones(columns, self.fence)
-            if odd.any():
-                self.model_, columns = cross_fit.update(earlier, odd)
-        self._decide(frames, given, usable, columns, odd, unusable, is_update=True)
+        self.model_, columns, odd = cross_fit.update_without_odd(earlier, self.fence)
+        self._decide(frames, given, found, usable, columns, odd, self.card_)
         return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
@@ -366,10 +356,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             )
             warn(message, UnscorableImageWarning)
         return scores
-
-    def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
-        """Return the reasons why images have no score, by their indices."""
-        return self.inspect(images, masks).problems
 
     def score_samples(self, images: Any, masks: Any = None) -> Doubles:
         """Return ``-anomaly_score(images, masks)``, scikit-learn's orientation."""
@@ -513,29 +499,46 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self,
         frames: NDArray[Any],
         given: Booleans | None,
+        found: preparation.Prepared,
         usable: Booleans,
         columns: Doubles,
         odd: Booleans,
-        unusable: int,
-        *,
-        is_update: bool = False,
+        earlier: preparation.Card | None = None,
     ) -> None:
         """Set the threshold by held-out images that are not odd, and name the odd ones.
 
-        Columns and what is odd are those of the usable frames; more were `unusable`.
+        Columns and what is odd are those of the usable frames.
         """
         places = np.flatnonzero(usable)
-        learned = places[~odd]
-        every, earlier = columns[~odd], None
-        if is_update:
+        learned, every = places[~odd], columns[~odd]
+        raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
+        if earlier is not None:
             every = np.concatenate([self.held_out_columns_, every])
-            earlier = self.card_
         self.card_: preparation.Card = preparation.Card.of(
-            frames[learned], self.note, unusable, earlier
+            frames[learned], self.note, int((~found.usable).sum()), earlier
         )
-        counted = scoring.as_counted(every, self.aggregate_)
+        self.held_out_columns_: Doubles = every
+        self._set_threshold()
+        far = scoring.as_counted(columns[odd], self.aggregate_)
+        odd_scores = scoring.most_anomalous(far, self.scales_).tolist()
+        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), odd_scores, strict=True))
+        if self.odd_:
+            which = stacks.indices(self.odd_)
+            warn(
+                f"good images unlike the others, and not learned from: {len(self.odd_)} ({which}); "
+                "look at them, and if they are good, pass fence=None",
+                OddImageWarning,
+            )
+        if earlier is not None:
+            warn_of_other_range(raw, self.raw_statistics_)
+            raw = np.concatenate([self.raw_statistics_, raw])
+        self.raw_statistics_: Doubles = raw
+
+    def _set_threshold(self) -> None:
+        """Set scales, scores and threshold by the columns of held-out good images."""
+        counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
         self.scales_ = scoring.scales(counted)
-        scores = scoring.most_anomalous_of_others(counted)
+        self.held_out_scores_ = scores = scoring.most_anomalous_of_others(counted)
         if np.isnan(scores).all():
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
@@ -547,25 +550,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "the model reproduces them exactly; take another metric, or images with noise"
             )
         self._measured_by = self.metric, self.window
-        self.held_out_columns_: Doubles = every
-        self.held_out_scores_ = scores
-        self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found
-        far = scoring.as_counted(columns[odd], self.aggregate_)
-        odd_scores = scoring.most_anomalous(far, self.scales_).tolist()
-        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), odd_scores, strict=True))
-        if self.odd_:
-            which = stacks.indices(self.odd_)
-            warn(
-                f"good images unlike the others, and not learned from: {len(self.odd_)} ({which}); "
-                "look at them, and if they are good, pass fence=None",
-                OddImageWarning,
-            )
-        raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
-        if is_update:
-            warn_of_other_range(raw, self.raw_statistics_)
-            raw = np.concatenate([self.raw_statistics_, raw])
-        self.raw_statistics_: Doubles = raw
+        self.threshold_, self.offset_ = found.value, -found.value
 
     def _compare(self, model: Any, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
@@ -587,7 +573,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return own
 
     def _check_learned(self, arrays: Arrays) -> None:
-        self._measured_by = self.metric, self.window
         check_data_range(self.data_range_, (), None, np)
         check_choice("aggregate_", self.aggregate_, (preparation.check_parameters(self),))
         for side in self.shape_:
@@ -597,27 +582,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             columns = self.model_.columns_
         has_parts = (self.preprocess is None) == (self.preprocess_ is None)
         has_parts &= self.pose is not None or self.pose_ is None
-        if not has_parts or self.model_ is None or self.scales_.shape[1] != columns:
+        shape = (self.card_.images, columns)
+        if not has_parts or self.model_ is None or self.held_out_columns_.shape != shape:
             raise imsim.OptionError("it holds other things than a detector learns")
         check_raw(self.raw_statistics_)
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
             raise imsim.OptionError("its pose was learned from images of another size")
-        counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
-        scores = self.held_out_scores_ = scoring.most_anomalous_of_others(counted)
-        # Of good images that are all reproduced exactly, the threshold may be minus infinity.
-        value, rate, low, high, number = np.asarray(self.false_alarms_).tolist()
-        found = self.false_alarms_ = held_out.Threshold(value, rate, low, high, int(number))
-        self.threshold_, self.offset_ = found.value, -found.value
-        if len(scores) != self.card_.images:
-            raise imsim.OptionError("its scores of good images are not as many as its card counts")
+        threshold = self.threshold_
         with silent(UserWarning):  # `fit` has warned
-            expected = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate).value
-        if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
+            self._set_threshold()
+        if not np.isclose(threshold, self.threshold_, rtol=1e-9, atol=0):
             raise imsim.OptionError("its threshold does not come from its scores of good images")
-        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
-        is_share &= found.value < np.inf  # above which nothing would be an anomaly
-        if not (self.scales_[1] > 0).all() or not is_share:
-            raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
         self.n_features_in_ = int(np.prod(self.shape_))
 
 

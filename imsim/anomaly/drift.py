@@ -1,8 +1,4 @@
-"""The drift alarm: control charts that compare live images with the good ones learned from.
-
-A detector knows the good images of one day. When the tube ages or another harvest comes, first its
-scores rise, then its false alarms. The alarm is to speak before them, and to say what has changed.
-"""
+"""The drift alarm: control charts that compare live images with the good ones learned from."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.descriptions import RAW, of_image
 from imsim.anomaly.stacks import Doubles
-from imsim.validation import check_integer, check_number
+from imsim.validation import check_integer
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
 
@@ -97,13 +93,13 @@ class DriftAlarm:
         E_t = (1 - \lambda) E_{t-1} + \lambda z_t, \qquad
         |E_t| > k \sqrt{\frac{\lambda}{2 - \lambda} + \frac{1}{n}}
 
-    is drift. The limit k is the one at which the mean run length of a chart is `run_length` times
-    the number of charts, if good images were known exactly; 1/n widens it by what they leave
-    unknown. With few images, limits are wide, and small changes are not seen. Of the score only a
-    rise is drift: that of live images is lower than that of the good images, which were held out of
-    models that had learned from fewer. Of images that cannot be inspected, the chart follows the
-    share, one-sided, from the largest share that is likely
-    given those of the training.
+    is drift, with :math:`\lambda = 0.05`. The limit k is the one at which the mean run length of a
+    chart is `run_length` times the number of charts, if good images were known exactly; 1/n widens
+    it by what they leave unknown. With few images, limits are wide, and small changes are not seen.
+    Of the score only a rise is drift: that of live images is lower than that of the good images,
+    which were held out of models that had learned from fewer. Of images that cannot be inspected,
+    the chart follows the share, one-sided, from the largest share that is likely given those of the
+    training.
 
     The raw statistics, in the units of pixels:
 
@@ -124,8 +120,6 @@ class DriftAlarm:
         Fitted; with one of items, the images are their crops. It may change afterwards.
     run_length : int
         Mean number of images between two false alarms, all charts together; 100 to 1e9.
-    smoothing : float
-        :math:`\lambda`, from 0.001 to 1.
 
     Attributes
     ----------
@@ -172,44 +166,39 @@ class DriftAlarm:
     True
     """
 
-    def __init__(
-        self, detector: Any, *, run_length: int = RUN_LENGTH, smoothing: float = SMOOTHING
-    ) -> None:
+    def __init__(self, detector: Any, *, run_length: int = RUN_LENGTH) -> None:
         check_integer("run_length", run_length, 100, 10**9)
-        check_number("smoothing", smoothing, 0.001, 1)
         missed = getattr(detector, "missed_", 0)  # of the good frames of a detector of items
         detector = getattr(detector, "detector_", detector)
         if not hasattr(detector, "raw_statistics_"):
             raise imsim.OptionError(
                 f"detector={detector!r}; expected an AnomalyDetector: call fit(good_images) first"
             )
-        self._smoothing = float(smoothing)
         raw, scores = detector.raw_statistics_, detector.held_out_scores_
         # A preprocess of the caller may have repaired images whose statistics are not finite.
         known = raw[np.isfinite(raw).all(axis=1)]
         references = {name: np.sort(known[:, k]) for k, name in enumerate(RAW)}
         references[SCORE] = np.sort(scores[~np.isnan(scores)])
         length = float(run_length) * (len(references) + 1)
-        reached = 1 - (1 - self._smoothing) ** LONGEST_DELAY
-        self._ranks: dict[str, _Ranks] = {}
+        reached = 1 - (1 - SMOOTHING) ** LONGEST_DELAY
+        self._good: dict[str, tuple[Doubles, float]] = {}  # and their median
         self.limits: dict[str, float] = {}
         for name, values in references.items():
-            limit = _rank_limit(len(values), self._smoothing, length)
+            limit = _rank_limit(len(values), length)
             most = _normal_scores(len(values))[-1] if len(values) else 0.0
             if limit <= most * reached:
-                self._ranks[name] = _Ranks.of(values, 0.0 if name == SCORE else DEAD_BAND)
+                self._good[name] = values, float(np.median(values))
                 self.limits[name] = limit
-        if not set(RAW) & set(self._ranks):
-            usual = f", or smoothing={SMOOTHING}" if smoothing != SMOOTHING else ""
+        if not set(RAW) & set(self._good):
             raise imsim.ImsimError(
                 f"{len(known)} good images are too few for a drift alarm with a false one in "
                 f"{run_length} images: fit the detector to more images, or pass a smaller "
-                f"run_length{usual}"
+                "run_length"
             )
         missed, self._shape = missed + detector.card_.left_out, detector.shape_
         self._missed = missed / (missed + len(raw))
         most_missed = float(beta.ppf(_SURE, missed + 1, len(raw)))
-        limit = _share_limit(most_missed, self._smoothing, length)
+        limit = _share_limit(most_missed, length)
         if limit <= reached:
             self.limits[MISSED] = limit
         self.names = tuple(self.limits)
@@ -263,11 +252,9 @@ class DriftAlarm:
             self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})
         return self.drifts()
 
-    def miss(self, number: int = 1) -> list[Drift]:
-        """Count images that could not even be read; return what is drifting then."""
-        check_integer("number", number, 0)
-        for _ in range(number):
-            self._take({MISSED: 1.0})
+    def miss(self) -> list[Drift]:
+        """Count an image that could not even be read; return what is drifting then."""
+        self._take({MISSED: 1.0})
         return self.drifts()
 
     def drifts(self) -> list[Drift]:
@@ -288,20 +275,27 @@ class DriftAlarm:
         for name in self.names:
             if name in values:
                 self._recent[name].append((self.count, values[name]))
-                z = values[name] if name == MISSED else self._ranks[name].score(values[name])
-                self._chart[name] += self._smoothing * (z - self._chart[name])
-                self._date(name, z)
+                z = values[name] if name == MISSED else self._normal_score(name, values[name])
+                self._chart[name] += SMOOTHING * (z - self._chart[name])
+                # Page's sums up and down: a drift began where its sum was last 0.
+                slack, chart, after = self.limits[name] / 2, self._chart[name], self.count + 1
+                (up, first), (down, second) = self._since[name]
+                up = max(up + z - slack, 0.0) if chart > 0 else 0.0
+                down = max(down - z - slack, 0.0) if chart < 0 else 0.0
+                self._since[name] = (
+                    (up, first if up else after),
+                    (down, second if down else after),
+                )
             self._past[name].append(self._chart[name])
         self.count += 1
 
-    def _date(self, name: str, z: float) -> None:
-        """Go on with Page's sums up and down: a drift began where its sum was last 0."""
-        slack, chart = self.limits[name] / 2, self._chart[name]
-        (up, first), (down, second) = self._since[name]
-        up = max(up + z - slack, 0.0) if chart > 0 else 0.0
-        down = max(down - z - slack, 0.0) if chart < 0 else 0.0
-        after = self.count + 1
-        self._since[name] = (up, first if up else after), (down, second if down else after)
+    def _normal_score(self, name: str, value: float) -> float:
+        """Return that of the rank among good images; values in a dead band have the middle one."""
+        good, middle = self._good[name]
+        # Scores, which may be infinite, have no band.
+        band = 0.0 if name == SCORE else DEAD_BAND * abs(middle)
+        below, reached = good.searchsorted(value - band), good.searchsorted(value + band, "right")
+        return float(_normal_scores(len(good))[below + reached])
 
     def _drift(self, name: str) -> Drift:
         since = min(self._since[name][self._chart[name] < 0][1], self.count - 1)
@@ -311,32 +305,11 @@ class DriftAlarm:
         if name == MISSED:
             now, usual = float(np.mean(values)), self._missed
         else:
-            now, usual = float(np.median(values)), self._ranks[name].middle
+            now, usual = float(np.median(values)), self._good[name][1]
         return Drift(name, since, now, usual, self._chart[name], self.limits[name])
 
 
-class _Ranks(NamedTuple):
-    """The values of good images, among which a live one has its rank."""
-
-    values: Doubles
-    scores: Doubles
-    """Of the ranks 0, 1/2, 1, ... n."""
-    middle: float
-    tolerance: float  # values that differ by no more are equal
-
-    @classmethod
-    def of(cls, values: Doubles, band: float) -> _Ranks:
-        middle = float(np.median(values))
-        tolerance = band * abs(middle) if band else 0.0  # scores may be infinite
-        return cls(values, _normal_scores(len(values)), middle, tolerance)
-
-    def score(self, value: float) -> float:
-        """Return the normal score of a value; equal ones have the middle one of their ranks."""
-        below = self.values.searchsorted(value - self.tolerance, "left")
-        reached = self.values.searchsorted(value + self.tolerance, "right")
-        return float(self.scores[below + reached])
-
-
+@lru_cache
 def _normal_scores(n: int) -> Doubles:
     """Return the normal scores of the ranks 0, 1/2, 1, ... n among n values."""
     found: Doubles = ndtri((np.arange(2 * n + 1) / 2 + 0.5) / (n + 1))
@@ -344,31 +317,31 @@ def _normal_scores(n: int) -> Doubles:
 
 
 @lru_cache
-def _rank_limit(n: int, smoothing: float, length: float) -> float:
+def _rank_limit(n: int, length: float) -> float:
     """Return the limit of a chart of ranks among n good images with this mean run length."""
     if not n:
         return np.inf
     scores = _normal_scores(n)[::2]  # a fresh good image has each rank with the same probability
     if n > 400:  # 400 ranks give a limit 0.4 % below that of any number
         scores = ndtri((np.arange(400) + 0.5) / 400)
-    exact = _limit(-1, scores, np.full(len(scores), 1 / len(scores)), smoothing, length)
-    return exact * float(np.sqrt(1 + (2 - smoothing) / (smoothing * n)))
+    exact = _limit(-1, scores, np.full(len(scores), 1 / len(scores)), length)
+    return exact * float(np.sqrt(1 + (2 - SMOOTHING) / (SMOOTHING * n)))
 
 
 @lru_cache
-def _share_limit(share: float, smoothing: float, length: float) -> float:
+def _share_limit(share: float, length: float) -> float:
     """Return the limit of a chart of a share; a single image never goes beyond it."""
-    return _limit(0, np.array([0.0, 1.0]), np.array([1 - share, share]), smoothing, length)
+    return _limit(0, np.array([0.0, 1.0]), np.array([1 - share, share]), length)
 
 
-def _limit(side: int, values: Doubles, weights: Doubles, smoothing: float, length: float) -> float:
+def _limit(side: int, values: Doubles, weights: Doubles, length: float) -> float:
     """Return the limit with this mean run length, to 0.1 %; the other one is `side` times it."""
 
     def is_short(limit: float) -> bool:
-        return _mean_run_length(side * limit, limit, values, weights, smoothing) < length
+        return _mean_run_length(side * limit, limit, values, weights) < length
 
     highest = float(values[-1])
-    low = high = min(smoothing, highest)
+    low = high = min(SMOOTHING, highest)
     # From below: far beyond, mean run lengths are larger than what can be solved for.
     while high < highest and is_short(high):
         low, high = high, min(1.2 * high, highest)
@@ -378,13 +351,11 @@ def _limit(side: int, values: Doubles, weights: Doubles, smoothing: float, lengt
     return high
 
 
-def _mean_run_length(
-    low: float, high: float, values: Doubles, weights: Doubles, smoothing: float
-) -> float:
+def _mean_run_length(low: float, high: float, values: Doubles, weights: Doubles) -> float:
     r"""Return the mean number of steps until a chart that begins at 0 leaves its limits."""
-    # L(e) = 1 + sum of w L((1 - smoothing) e + smoothing z), 0 beyond the limits, linear between.
+    # L(e) = 1 + sum of w L((1 - SMOOTHING) e + SMOOTHING z), 0 beyond the limits, linear between.
     nodes = np.linspace(low, high, _NODES)
-    after = (1 - smoothing) * nodes[:, None] + smoothing * values
+    after = (1 - SMOOTHING) * nodes[:, None] + SMOOTHING * values
     place = (after - low) / (high - low) * (_NODES - 1)
     inside = (place >= 0) & (place <= _NODES - 1)
     left = np.clip(place.astype(int), 0, _NODES - 2)

@@ -255,7 +255,12 @@ def evaluate(
     bootstrap = Bootstrap.of(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
-    of_kind = {} if kinds is None else _members_by_kind(kinds, anomalous)
+    of_kind = {}
+    if kinds is not None:
+        kinds = one_each("kinds", kinds, len(anomalous))
+        if kinds.dtype.kind in "Of":  # None and NaN, as of a table with gaps, are kinds too
+            kinds = np.array([str(kind) for kind in kinds.tolist()])
+        of_kind = {str(kind): kinds == kind for kind in np.unique(kinds[anomalous])}
     of_size = {} if sizes is None else _members_by_size(sizes, anomalous)
     used = {} if masks is None else {"masks": check_masks(masks, frames.shape)}
     first = {name: value[:1] for name, value in used.items()}
@@ -297,14 +302,6 @@ def evaluate(
         images_per_second=len(frames) / seconds,
         localisation=where,
     )
-
-
-def _members_by_kind(kinds: Any, anomalous: Booleans) -> dict[str, Booleans]:
-    """Sort images by the kind of their anomaly."""
-    given = one_each("kinds", kinds, len(anomalous))
-    if given.dtype.kind in "Of":  # None and NaN, as of a table with gaps, are kinds too
-        given = np.array([str(kind) for kind in given.tolist()])
-    return {str(kind): given == kind for kind in np.unique(given[anomalous])}
 
 
 def _members_by_size(sizes: Any, anomalous: Booleans) -> dict[str, Booleans]:

@@ -89,27 +89,17 @@ def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figu
     top = min(float(known.max()), low + 3 * usual) + 0.05 * usual
     beyond = scores > top
     size = float(np.clip(2000 / number, 4, 30))
-    for which, colour, name in (
-        (scores <= threshold, GOOD, "good"),
-        ((scores > threshold) & ~beyond, BAD, "anomaly"),
+    upper, lower = np.full(number, top), np.full(number, low - 0.06 * (top - low))
+    for which, heights, marker, area, colour, name in (
+        (scores <= threshold, scores, "o", size, GOOD, "good"),
+        ((scores > threshold) & ~beyond, scores, "o", size, BAD, "anomaly"),
+        (beyond, upper, "^", 36, BAD, "anomaly, beyond"),
+        (missed, lower, "x", 25, "black", "not inspected"),
     ):
         if which.any():
-            axes.scatter(
-                place[which], scores[which], s=size, color=colour, label=name, linewidths=0
-            )
-    if beyond.any():
-        axes.plot(
-            place[beyond], np.full(beyond.sum(), top), "^", color=BAD, label="anomaly, beyond"
-        )
-    if missed.any():
-        axes.plot(
-            place[missed],
-            np.full(missed.sum(), low - 0.06 * (top - low)),
-            "x",
-            color="black",
-            markersize=5,
-            label="not inspected",
-        )
+            edge = 0 if marker == "o" else 1
+            how = {"s": area, "marker": marker, "linewidths": edge}
+            axes.scatter(place[which], heights[which], color=colour, label=name, **how)
     scored = np.flatnonzero(~missed)
     if len(scored) >= 2 * RUNNING:
         median = ndimage.median_filter(np.minimum(scores[scored], top), RUNNING)
@@ -222,22 +212,15 @@ def groups_figure(evaluation: Evaluation) -> Figure:
     all_axes = figure.subplots(1, len(parts), squeeze=False)[0]
     for axes, (title, groups) in zip(all_axes, parts, strict=True):
         rates = [100 * group.detection_rate for group in groups]
-        axes.barh(range(len(groups)), rates, color=GOOD)
-        for place, group in enumerate(groups):
-            text = f" {round(group.detection_rate * group.count)} of {group.count}"
-            right = rates[place] > 60
-            axes.text(
-                rates[place] - 1 if right else rates[place] + 1,
-                place,
-                text,
-                va="center",
-                ha="right" if right else "left",
-                color="white" if right else "black",
-                fontsize=9,
-            )
+        bars = axes.barh(range(len(groups)), rates, color=GOOD)
+        found = [
+            f"{round(group.detection_rate * group.count)} of {group.count}" for group in groups
+        ]
+        axes.bar_label(bars, found, padding=3, fontsize=9)
         axes.set_yticks(range(len(groups)), [group.name for group in groups], parse_math=False)
         axes.invert_yaxis()
-        axes.set_xlim(0, 100)
+        axes.set_xlim(0, 165)
+        axes.set_xticks((0, 50, 100))
         axes.set_xlabel("found, %")
         axes.set_title(f"by {title} of defect", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,49 +48,34 @@ class Gaussian(NamedTuple):
         result: Doubles = np.einsum("pj,pj->p", white, white)
         return result
 
-    def surprise(self, features: Doubles) -> float:
-        """Return the mean negative log-likelihood of features, less a constant."""
-        volume = np.log(np.abs(np.diagonal(self.whitening, axis1=1, axis2=2))).sum(axis=1).mean()
-        return float(self.squared_distances(features).mean() / 2 - volume)
-
 
 class Moments:
-    """Sums from which the Gaussians of places follow; features come batch by batch."""
+    """Sums from which the Gaussians of places follow; features come batch by batch.
 
-    count: int = 0
-    """Samples so far."""
+    They are counted from a shift, since a large offset would cost digits.
+    """
+
+    def __init__(self, shift: Doubles | None = None) -> None:
+        self.count, self.shift = 0, shift
+        self.sum: Doubles | int = 0
+        self.products: Doubles | int = 0
 
     def add(self, features: Doubles) -> None:
         """Add features of shape (samples, places, features)."""
-        if not hasattr(self, "shift"):  # a large offset would cost digits
+        if self.shift is None:
             # As saved: NumPy may add up other layouts in another order, and so round otherwise.
-            self._start(np.ascontiguousarray(features.mean(axis=0)))
+            self.shift = np.ascontiguousarray(features.mean(axis=0))
         moved = (features - self.shift).swapaxes(0, 1)
         self.count += len(features)
-        self.sum += moved.sum(axis=1)
-        self.products += moved.swapaxes(1, 2) @ moved
-
-    def _start(self, shift: Doubles) -> None:
-        self.shift = shift
-        self.sum = np.zeros_like(shift)
-        self.products = np.zeros((*shift.shape, shift.shape[-1]))
-
-    def empty(self) -> Moments:
-        """Return moments of nothing that can be added to these."""
-        moments = Moments()
-        if hasattr(self, "shift"):
-            moments._start(self.shift)
-        return moments
+        self.sum = self.sum + moved.sum(axis=1)
+        self.products = self.products + moved.swapaxes(1, 2) @ moved
 
     @classmethod
-    def total(cls, parts: Iterable[Moments]) -> Moments:
-        """Add up moments, of which each but the first was made of another by `empty`."""
-        first, *others = parts
-        moments = first.empty()
-        for part in (first, *others):
-            moments.count += part.count
-            moments.sum += part.sum
-            moments.products += part.products
+    def total(cls, parts: Sequence[Moments]) -> Moments:
+        """Add up moments of one shift."""
+        moments = cls(parts[0].shift)
+        for name in ("count", "sum", "products"):
+            setattr(moments, name, sum(getattr(part, name) for part in parts))
         return moments
 
     @classmethod
@@ -105,7 +90,7 @@ class Moments:
 
     def gaussian(self) -> Gaussian:
         """Return the Gaussian of each place; the correlations are shrunk towards none."""
-        mean = self.sum / self.count
+        mean: Any = self.sum / self.count
         covariance = self.products / self.count - mean[:, :, None] * mean[:, None, :]
         found = deviations(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).clip(0)))
         scale = found[:, :, None] * found[:, None, :]

@@ -243,21 +243,27 @@ class CrossFit:
         model, columns = self._held_out(taught, learned)
         return model if final is None else final, columns
 
-    def update(self, earlier: Any, odd: Booleans) -> tuple[Any, Doubles]:
-        """Teach a model further images that are not odd; return it, and columns of their scores.
+    def update_without_odd(
+        self, earlier: Any, fence: float | None
+    ) -> tuple[Any, Doubles, Booleans]:
+        """Teach a model further images; return it, their columns, and which are odd, if many.
 
         Each fold is scored by the earlier model that learned from the other folds too; a single
         image by the earlier model.
         """
-        learned = np.flatnonzero(~odd)
+        odd: Booleans = np.zeros(len(self.images), np.bool_)
 
         def taught(some: Indices, images: Floats) -> Any:
             if not some.size:
                 return earlier
             return deepcopy(earlier).partial_fit(images[some], masks_at(self.masks, some))
 
-        _, columns = self._held_out(taught, learned)
-        return taught(learned, self.images), columns
+        _, columns = self._held_out(taught, np.flatnonzero(~odd))
+        if fence is not None and len(odd) >= LEAST_UPDATE:
+            odd = odd_ones(columns, fence)
+            if odd.any():
+                _, columns = self._held_out(taught, np.flatnonzero(~odd))
+        return taught(np.flatnonzero(~odd), self.images), columns, odd
 
     def _held_out(
         self, taught: Callable[[Indices, Floats], Any], learned: Indices

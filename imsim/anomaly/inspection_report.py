@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -33,11 +33,8 @@ SAMPLED = 4096
 """Pixels of an image, evenly spread, of which its darkest and brightest are taken."""
 
 
-class Where(NamedTuple):
-    """Where in a frame an item lies."""
-
-    box: tuple[slice, slice]  # its rows and columns
-    frame: NDArray[Any] | None = None  # if it is to be shown
+Box = tuple[slice, slice]
+"""Rows and columns."""
 
 
 class Row(NamedTuple):
@@ -47,7 +44,7 @@ class Row(NamedTuple):
     score: float  # NaN if it was not inspected
     flagged: bool
     reason: str  # why it was not inspected
-    place: tuple[slice, slice] | None
+    place: Box | None
     """Rows and columns of the strongest window of the map of a reject; of an item, its box."""
 
     @property
@@ -77,7 +74,7 @@ class InspectionRecord:
     ----------
     detector : AnomalyDetector or ItemDetector
         Fitted. If its metric has a map, each reject gets its place, the window of the map where it
-        differs most. With one of items, `add` and `add_unseen` take items one by one.
+        differs most. With one of items, `add` takes items one by one.
     gallery : int, optional
         The most rejects to picture.
 
@@ -128,61 +125,62 @@ class InspectionRecord:
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
             some, inside = frames[part], masks_at(used, part)
-            found = self.detector.inspect(some, inside)
-            flagged = found.scores > self.detector.threshold_
+            scores[part], found = self.detector.inspect(some, inside)
+            flagged = scores[part] > self.detector.threshold_
             maps = maps_of(self.detector, some[flagged], masks_at(inside, flagged))
-            self.add(names[part], found, flagged, some, maps)
-            scores[part] = found.scores
-            problems |= {part.start + i: reason for i, reason in found.problems.items()}
+            for i, image in enumerate(some):
+                self.add(
+                    names[part.start + i],
+                    scores[part.start + i],
+                    flagged=flagged[i],
+                    reason=found.get(i, ""),
+                    image=image,
+                    values=next(maps) if flagged[i] else None,
+                )
+            problems |= {part.start + i: reason for i, reason in found.items()}
         return Inspection(scores, problems)
 
     def add(
-        self,
-        names: Sequence[str],
-        found: Inspection,
-        flagged: NDArray[np.bool_],
-        images: Any,
-        maps: Iterable[NDArray[Any] | None],
-        where: Sequence[Where | None] | None = None,
-    ) -> None:
-        """Keep what is known of images: scores, and the maps of those that are flagged, in order.
-
-        `images` are what the detector was given; of items, `where` has the places.
-        """
-        frames, local = np.asarray(images), iter(maps)
-        for i, name in enumerate(names):
-            values = next(local) if flagged[i] else None
-            place = None if values is None else scoring.worst_place(values, self.detector.window)
-            score = math.nan if i in found.problems else float(found.scores[i])
-            there = None if where is None else where[i]
-            is_flagged = bool(flagged[i]) and not math.isnan(score)
-            shown = place if there is None else there.box
-            self.rows.append(Row(name, score, is_flagged, found.problems.get(i, ""), shown))
-            if i not in found.problems:
-                self._ends.append(_ends_of(frames[i]))
-            if flagged[i]:
-                self._picture(score, frames[i], values, place, there)
-
-    def add_unseen(
         self,
         name: str,
         score: float,
         *,
         flagged: bool = False,
         reason: str = "",
-        where: Where | None = None,
+        image: NDArray[Any] | None = None,
+        values: NDArray[Any] | None = None,
+        box: Box | None = None,
+        frame: NDArray[Any] | None = None,
     ) -> None:
-        """Keep what is known of an image that cannot be shown.
+        """Keep what is known of an image or an item; debris is flagged without a score.
 
-        Its file cannot be read, so that the score is NaN, or only its score is known. Of debris,
-        which is flagged without a score, its frame can be.
+        `image` is what the detector was given, if it is at hand, and `values` its map. An item lies
+        in the `box` of its `frame`.
         """
-        self.rows.append(Row(name, float(score), flagged, reason, where and where.box))
-        if flagged and where is not None and where.frame is not None:
-            self._ends.append(_ends_of(where.frame))
-            self._picture(math.inf, None, None, None, where)
-        else:
-            self._without += flagged and not reason
+        place = None if values is None else scoring.worst_place(values, self.detector.window)
+        self.rows.append(Row(name, float(score), bool(flagged), reason, box or place))
+        shown = image if image is not None or not flagged else frame
+        if shown is not None and (flagged or not reason):
+            values_shown = shown.ravel()[:: -(-shown.size // SAMPLED)].astype(np.float64)
+            self._ends.append(report.ends_of(values_shown))
+        if not flagged:
+            return
+        if shown is None:
+            self._without += not reason
+            return
+        score = math.inf if math.isnan(score) else score
+        order = -len(self.rows)  # of equal scores, the first ones stay
+        full = len(self._worst) >= self.gallery
+        if full and (not self._worst or (score, order) <= self._worst[0][:2]):
+            return
+        pictured = _Pictured(
+            score,
+            order,
+            None if image is None else thumbnail(image, place),
+            None if values is None else thumbnail(values, place, largest=True),
+            None if frame is None else thumbnail(frame, box),
+        )
+        (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
     def write(
         self,
@@ -238,28 +236,6 @@ class InspectionRecord:
             facts={**detector.describe(), **(facts or {})},
             place_words=place_words,
         )
-
-    def _picture(
-        self,
-        score: float,
-        image: Any,
-        local: Any,
-        place: tuple[slice, slice] | None,
-        where: Where | None,
-    ) -> None:
-        """Keep small pictures of an image if it is among the worst."""
-        order = -len(self.rows)  # of equal scores, the first ones stay
-        full = len(self._worst) >= self.gallery
-        if full and (not self._worst or (score, order) <= self._worst[0][:2]):
-            return
-        pictured = _Pictured(
-            score,
-            order,
-            None if image is None else thumbnail(image, place),
-            None if local is None else thumbnail(local, place, largest=True),
-            None if where is None or where.frame is None else thumbnail(where.frame, where.box),
-        )
-        (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
     def _rejects(self) -> list[tuple[Row, list[Markup]]]:
         """Return the pictured rejects, worst first, with their pictures."""
@@ -367,8 +343,3 @@ def maps_of(
                 yield None
             else:
                 yield from maps_of(detector, images[part], masks_at(masks, part), 1)
-
-
-def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
-    """Return the darkest and the brightest pixel of a sample."""
-    return report.ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))

@@ -256,11 +256,6 @@ class LineScan:
         self._has_ended = True
         return self._items(self._strips.end())
 
-    @property
-    def rows_in_memory(self) -> int:
-        """How many rows are kept."""
-        return self._strips.memory
-
     def _items(self, pieces: list[Piece]) -> list[Item]:
         return [item for piece in pieces for item in self.finder.items(piece)]
 

@@ -170,23 +170,6 @@ class ItemFinder(Stored):
         found = self.strips().end(self.checked("frame", frame))
         return [item for piece in found for item in self.items(piece)]
 
-    def crops(self, frames: Any) -> NDArray[Any]:
-        """Return the items of all frames, one by one: what a detector learns from.
-
-        Raises
-        ------
-        ImsimError
-            If there is no whole item in any frame.
-        """
-        images = stacks.as_stack("images", frames)
-        items = [item for image in images for item in self.cut(image)]
-        found = [item.crop for item in items if item.crop is not None]
-        if not found:
-            raise imsim.ImsimError(
-                f"the {len(images)} images show no whole item like those learned from"
-            )
-        return np.stack(found)
-
     def strips(self) -> pieces.Strips:
         """Return what finds the pieces of one image."""
         self._check_fitted()
@@ -278,7 +261,7 @@ class ItemFinder(Stored):
         apart = np.abs(clean - levels[:, None, None].astype(np.float32))
         largest = float(apart.max()) or 1.0
         apart /= np.float32(largest)  # squares and sums stay within float32
-        masks, problems = find_items(apart, touching=True, several=True)
+        masks, problems = find_items(apart)
         problems |= {int(i): stacks.NOT_FINITE for i in np.flatnonzero(~finite)}
         self.left_out_ = dict(sorted(problems.items()))
         if 2 * len(problems) > len(values):

@@ -1,7 +1,4 @@
-"""Linear autoencoders: principal components of images or of patches, and the mean alone.
-
-Longer than most files: patches are cut and joined for these models alone.
-"""
+"""Linear autoencoders: principal components of images or of patches, and the mean alone."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
-from imsim.validation import check_integer, check_number
+from imsim.validation import check_integer
 from imsim.workers import divided
 
 _Scalar = TypeVar("_Scalar", np.float32, np.bool_)
@@ -85,13 +82,11 @@ class PCAAutoencoder(Stored):
 
     Parameters
     ----------
-    components : int or float, optional
-        The number of components, or the fraction of the variance, in (0, 1), that they explain
-        together. Fewer are kept where the training data have no more.
+    components : int, optional
+        The number of components. Fewer are kept where the training data have no more.
     patch : int, optional
-        Side of the patches in pixels; None takes whole images, all of one size.
-    stride : int, optional
-        Distance of neighbouring patches in pixels, a divisor of `patch`; half of it by default.
+        Side of the patches in pixels, which lie half of it apart; None takes whole images, all of
+        one size.
 
     Attributes
     ----------
@@ -99,8 +94,6 @@ class PCAAutoencoder(Stored):
         The columns of W as rows, and the mean.
     explained_variance_ : float64 array, shape (kept,)
         Variance along each component, in units of the pixel values squared.
-    total_variance_ : float
-        Sum of the variances of all pixels.
     count_ : int
         Images, or complete patches, that were learned from.
     shape_ : tuple of int
@@ -145,13 +138,11 @@ class PCAAutoencoder(Stored):
         ("components", np.float32, "kept", "pixels"),
         ("mean", np.float32, "pixels"),
         ("explained_variance", np.float64, "kept"),
-        ("total_variance", np.float64),
         ("count", np.int64),
     )
 
-    components: float = 16
+    components: int = 16
     patch: int | None = None
-    stride: int | None = None
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
@@ -166,7 +157,7 @@ class PCAAutoencoder(Stored):
                 "pass more images, larger masks, or a smaller patch"
             )
         self.shape_ = pixels.shape[1:] if self.patch is None else (self.patch, self.patch)
-        self._keep(found, float(found.variances.sum()), count)
+        self._keep(found, count)
         return self
 
     @all_or_nothing
@@ -192,12 +183,9 @@ class PCAAutoencoder(Stored):
                 "the masks leave no image and no complete patch to learn from: pass larger masks"
             )
         n, kept = self.count_, self.explained_variance_
-        total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
         axes = self.components_.astype(np.float64)
         earlier = _Principal(self.mean_.astype(np.float64), kept, axes)
-        found = _merged(earlier, n, new, count)
-        apart = float(np.sum((self.mean_ - new.mean) ** 2)) * n * count / (n + count)
-        self._keep(found, (total + apart) / (n + count - 1), n + count)
+        self._keep(_merged(earlier, n, new, count), n + count)
         return self
 
     def _principal(
@@ -212,25 +200,23 @@ class PCAAutoencoder(Stored):
         pixels, used = stacks.with_pixels(pixels, used)
         if not len(pixels):
             return None, 0
-        vectors = pixels.reshape(len(pixels), -1)
+        n, vectors = len(pixels), pixels.reshape(len(pixels), -1)
         seen = None if used is None else used.reshape(vectors.shape)
         if seen is not None and filling is not None:
             vectors, seen = np.where(seen, vectors, filling), None
-        return _of_few(vectors, seen), len(vectors)
+        if seen is None:
+            mean = vectors.mean(axis=0, dtype=np.float64)
+            return _of_centred(mean, vectors - mean, max(n - 1, 1)), n
+        mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
+        return _of_centred(mean, np.where(seen, vectors - mean, 0.0), max(n - 1, 1)), n
 
-    def _keep(self, found: _Principal, total: float, count: int) -> None:
+    def _keep(self, found: _Principal, count: int) -> None:
         """Keep as many components as the parameters ask for, and as carry more than rounding."""
         mean, variances, axes = found
-        kept = int((variances > _NEGLIGIBLE * variances[0]).sum())
-        if self.components < 1:
-            explained = np.cumsum(variances)
-            kept = min(kept, int(np.searchsorted(explained, self.components * total)) + 1)
-        else:
-            kept = min(kept, int(self.components))
+        kept = min(int((variances > _NEGLIGIBLE * variances[0]).sum()), self.components)
         self.mean_ = mean.astype(np.float32)
         self.components_ = np.ascontiguousarray(axes[:kept], dtype=np.float32)
         self.explained_variance_ = variances[:kept].copy()
-        self.total_variance_ = total
         self.count_ = count
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
@@ -265,37 +251,21 @@ class PCAAutoencoder(Stored):
             raise imsim.OptionError(f"its components were learned from {self.count_} images")
 
     def _check_parameters(self) -> None:
-        number = check_number("components", self.components)
-        if not (0 < number < 1 or (number >= 1 and number.is_integer())):
-            raise imsim.OptionError(
-                f"components={self.components!r}; expected an integer of at least 1, "
-                "or the fraction of the variance to explain, in (0, 1)"
-            )
-        for name, value in (("patch", self.patch), ("stride", self.stride)):
-            if value is not None:
-                check_integer(name, value, 1)
+        check_integer("components", self.components, 1)
         if self.patch is None:
-            if self.stride is not None:
-                raise imsim.OptionError(
-                    f"stride={self.stride!r} is for patches only: give patch too, or no stride"
-                )
             return
-        side, stride = self._geometry()
-        if side < 2 or side % stride:
-            raise imsim.OptionError(
-                f"patch={side} with stride={stride}; expected a patch of at least 2 pixels a "
-                "side, and a stride that divides it"
-            )
-        if number >= side**2:
+        side = self.patch
+        check_integer("patch", side, 2)
+        if self.components >= side**2:
             raise imsim.OptionError(
                 f"components={self.components!r} reproduce all {side}x{side} pixels of a patch, "
                 "defects too: use fewer, or larger patches"
             )
 
     def _geometry(self) -> tuple[int, int]:
-        """Side and stride of the patches; by default half the side, or the side if it is odd."""
+        """Side of the patches, and their distance: half the side, or the side if it is odd."""
         side = self.patch or 1
-        return side, self.stride or (side // 2 if side % 2 == 0 else side)
+        return side, side // 2 if side % 2 == 0 else side
 
     def _check_size(self, pixels: Floats, wanted: tuple[int, int] | None = None) -> None:
         """Refuse images smaller than a patch; without patches, of another size than `wanted`."""
@@ -395,17 +365,6 @@ class _Principal(NamedTuple):
     mean: Doubles  # shape (length,)
     variances: Doubles  # in descending order, none negative
     axes: Doubles  # unit vectors as rows, shape (len(variances), length)
-
-
-def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
-    """Principal components of few vectors; unseen entries, which are 0, count as the mean."""
-    if seen is None:
-        mean = vectors.mean(axis=0, dtype=np.float64)
-        centred = vectors - mean
-    else:
-        mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
-        centred = np.where(seen, vectors - mean, 0.0)
-    return _of_centred(mean, centred, max(len(centred) - 1, 1))
 
 
 def _merged(one: _Principal, n: int, other: _Principal, m: int) -> _Principal:

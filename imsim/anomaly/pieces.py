@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +76,10 @@ def alone(
     around = values[taken & ~own[*source]].astype(np.float64)
     level = float(np.median(around)) if around.size else background[0]
     fill = level + background[1] * _noise()[np.ix_(*places)]
-    crop: NDArray[Any] = _as_type(fill, values.dtype)
+    if values.dtype.kind in "iu":
+        most = np.iinfo(values.dtype)
+        fill = np.clip(np.rint(fill), most.min, most.max)
+    crop: NDArray[Any] = fill > 0.5 if values.dtype == bool else fill.astype(values.dtype)
     crop[*target][taken] = values[taken]
     return crop
 
@@ -84,16 +87,6 @@ def alone(
 @kept
 def _noise() -> Floats:
     return np.random.default_rng(0).standard_normal((_TILE, _TILE), np.float32)
-
-
-def _as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    if dtype.kind == "b":
-        return values > 0.5
-    most = np.iinfo(dtype)
-    result: NDArray[Any] = np.clip(np.rint(values), most.min, most.max).astype(dtype)
-    return result
 
 
 class Piece(NamedTuple):
@@ -140,12 +133,6 @@ class Strips:
         if rows is not None:
             self._waiting.append(np.array(rows))
         return self._advance(is_end=True)
-
-    @property
-    def memory(self) -> int:
-        """How many rows are in memory."""
-        rows = 0 if self._rows is None else len(self._rows)
-        return rows + sum(map(len, self._waiting))
 
     def _advance(self, *, is_end: bool) -> list[Piece]:
         pieces: list[Piece] = []
@@ -264,7 +251,7 @@ def distance(mask: Booleans) -> Doubles:
 def waist(mask: Booleans) -> float:
     """Return the narrowest neck of an item as `WAIST` measures it; 1 if there is none."""
     depth = distance(mask)
-    basins = _basins(mask, depth, float(depth.max()))
+    basins = _Basins(mask, depth, float(depth.max()))
     return basins.joined(0.0) if basins.count > 1 else 1.0
 
 
@@ -278,8 +265,16 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
             f"the good images show {len(large)} whole items that do not touch the border; expected "
             f"at least {LEAST_ITEMS}: pass more images, or larger frames"
         )
-    items, narrowest = _singles(large)
-    solid = [without_holes(m) for m in items]
+    filled = [without_holes(m) for m in large]
+    waists = np.array([waist(m) for m in filled])
+    has_neck = waists < WAIST  # items that touch, unless most things have one
+    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
+    logs = np.log([m.sum() for m in filled])
+    low, middle, high = np.quantile(logs[chosen], (0.25, 0.5, 0.75))
+    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
+    chosen &= (logs >= min(low - reach, middle)) & (logs <= high + reach)
+    narrowest = float(waists[chosen].min())
+    items, solid = (list(compress(masks, chosen)) for masks in (large, filled))
     sizes = [float(m.sum()) for m in solid]
     holes = max(size - float(m.sum()) for size, m in zip(sizes, items, strict=True))
     limits = Limits(
@@ -294,19 +289,6 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
     crumb = max((area for area in areas if area <= most), default=0)
     speck = float(min(max(SPECK, 2 * crumb), limits.smallest))
     return limits, speck, [m.shape for m in items]
-
-
-def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
-    """Return the single items among things of good images, and their narrowest waist."""
-    waists = np.array([waist(without_holes(m)) for m in things])
-    has_neck = waists < WAIST  # items that touch, unless most things have one
-    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
-    areas = np.log([without_holes(m).sum() for m in things])
-    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
-    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
-    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
-    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
-    return kept, float(waists[chosen].min())
 
 
 def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Labels:
@@ -326,8 +308,12 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
         part = labels == number
         if limits.hold(part):
             continue
-        ways = chain(_by_necks(part, mask, limits), _by_cores(part, limits, apart))
-        for finer in ways:
+        necks = (
+            _parted_at(narrowest, one, limits)
+            for narrowest in (limits.waist, limits.narrow)
+            for one in (part, part & mask)  # holes may be gaps
+        )
+        for finer in chain(necks, _by_cores(part, limits, apart)):
             parts = [finer == k for k in range(1, finer.max() + 1)]
             if all(limits.hold(m) and m.sum() >= limits.smallest for m in parts):
                 labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
@@ -336,18 +322,11 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
 
 
 def _parted_at(narrowest: float, solid: Booleans, limits: Limits) -> Labels:
-    basins = _basins(solid, distance(solid), limits.radius)
+    basins = _Basins(solid, distance(solid), limits.radius)
     if basins.count > 1:
         basins.joined(narrowest)
         basins.rejoined(limits)
     return _numbered(basins.labels())
-
-
-def _by_necks(part: Booleans, mask: Booleans, limits: Limits) -> Iterator[Labels]:
-    """Yield watersheds without the holes, which may be gaps, and at wider necks."""
-    for narrowest in (limits.waist, limits.narrow):
-        for solid in (part, part & mask):
-            yield _parted_at(narrowest, solid, limits)
 
 
 def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Iterator[Labels]:
@@ -379,9 +358,17 @@ def _numbered(labels: Labels) -> Labels:
 
 
 class _Basins:
-    """The basins of a watershed, their neighbours and passes."""
+    """The basins of a watershed of a mask, their neighbours and passes.
 
-    def __init__(self, regions: Labels, depth: Doubles, count: int) -> None:
+    They are parted at every pass between hills at least half as deep as the narrowest item.
+    """
+
+    def __init__(self, mask: Booleans, depth: Doubles, radius: float) -> None:
+        side = 2 * max(int(radius / 2), 1) + 1
+        is_peak = (depth == ndimage.maximum_filter(depth, side)) & (depth >= radius / 2) & mask
+        markers, count = ndimage.label(is_peak, np.ones((3, 3)))
+        count = max(count, 1)
+        regions = _flooded(depth, markers, mask) if count > 1 else mask.astype(np.int32)
         self.regions, self.count = regions, count
         self.areas = np.bincount(regions.ravel(), minlength=count + 1).astype(np.float64)
         self.peaks = np.zeros(count + 1)
@@ -438,13 +425,3 @@ class _Basins:
     def labels(self) -> Labels:
         """Return the basins."""
         return self.names[self.regions].astype(np.int32)
-
-
-def _basins(mask: Booleans, depth: Doubles, radius: float) -> _Basins:
-    """Part a mask at every pass between hills at least half as deep as the narrowest item."""
-    side = 2 * max(int(radius / 2), 1) + 1
-    is_peak = (depth == ndimage.maximum_filter(depth, side)) & (depth >= radius / 2) & mask
-    markers, count = ndimage.label(is_peak, np.ones((3, 3)))
-    if count < 2:
-        return _Basins(mask.astype(np.int32), depth, 1)
-    return _Basins(_flooded(depth, markers, mask), depth, count)

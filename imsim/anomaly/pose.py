@@ -178,7 +178,7 @@ def _moments(frames: Floats) -> Doubles:
         distance = np.abs(frames[these] - _grounds(frames[these]))
         largest = distance.max(axis=(1, 2), keepdims=True)
         distance /= np.where(largest > 0, largest, 1)  # squares and sums stay within float32
-        items, _ = find_items(distance.astype(np.float32), touching=False, several=False)
+        items, _ = find_items(distance.astype(np.float32), single=True)
         for i, item in enumerate(items, these.start):
             rows, columns = np.nonzero(item)
             if len(rows) < 3 or item.mean() > LARGEST_ITEM:

@@ -19,7 +19,6 @@ import imsim
 from imsim import validation
 from imsim.anomaly import scoring, stacks
 from imsim.anomaly.descriptions import place_surprise
-from imsim.anomaly.held_out import FOLDS
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
@@ -115,12 +114,6 @@ def data_range_of(detector: Any, dtype: Any, inputs: Floats, used: Booleans | No
     return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
 
-def usual_folds(model: Any) -> int:
-    """Return the number of folds that suits the time that a model takes."""
-    closed = PCAAutoencoder | MeanModel | GoodStatistics  # learned in one step
-    return FOLDS if model is None or isinstance(model, closed) else 1
-
-
 def new_model(detector: Any, pixels: int, seed: int) -> Any:
     """Return a fresh model for images of so many pixels."""
     # With as many components as pixels, the model would reproduce anomalies too.
@@ -205,12 +198,10 @@ def reasons(
     frames: NDArray[Any], used: Booleans | None, which: Booleans, problems: dict[int, str]
 ) -> dict[int, str]:
     """Return why the marked images cannot be compared, by their indices."""
-    found = {}
-    for i in np.flatnonzero(which).tolist():
-        found[i] = (
-            problems.get(i) or stacks.damage(frames[i], stacks.masks_at(used, i)) or _NOTHING_LEFT
-        )
-    return found
+    return {
+        i: problems.get(i) or stacks.damage(frames[i], stacks.masks_at(used, i)) or _NOTHING_LEFT
+        for i in np.flatnonzero(which).tolist()
+    }
 
 
 def fitted_preprocess(given: Any, frames: NDArray[Any]) -> Any:
@@ -272,17 +263,7 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """What is known about how a model was made.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.preparation import Card
-    >>> images = np.arange(8.0).reshape(2, 2, 2)
-    >>> card = Card.of(images[:1], "line 3")
-    >>> card.images, card.lessons[0].note, card.knows(images).tolist()
-    (1, 'line 3', [True, False])
-    """
+    """What is known about how a model was made."""
 
     lessons: tuple[Lesson, ...]  # the fit, and the updates in their order
     digests: NDArray[np.uint8]
@@ -314,8 +295,9 @@ class Card:
         lesson = Lesson(date, len(images), left_out, versions, note)
         if earlier is None:
             return cls((lesson,), digests_of(images))
-        digests = np.concatenate([earlier.digests, digests_of(images)])
-        return cls((*earlier.lessons, lesson), digests)
+        return cls(
+            (*earlier.lessons, lesson), np.concatenate([earlier.digests, digests_of(images)])
+        )
 
     def knows(self, images: NDArray[Any]) -> Booleans:
         """Return which images were learned from, bit for bit."""

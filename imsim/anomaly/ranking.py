@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Ranked(Separation):
         }
 
 
-class Ranking(Sequence[Ranked]):
+class Ranking(list[Ranked]):
     """Metrics and aggregates in the order of their AUROC, best first; prints as a table.
 
     Attributes
@@ -65,34 +65,14 @@ class Ranking(Sequence[Ranked]):
         The confidence of the intervals.
     """
 
-    def __init__(
-        self,
-        records: Iterable[Ranked],
-        *,
-        labels: Booleans,
-        skipped: dict[str, str],
-        confidence: float,
-    ) -> None:
-        # Ties are ordered by name.
-        self._records = sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name))
-        self.labels = labels
-        self.skipped = skipped
-        self.confidence = confidence
-
-    @overload
-    def __getitem__(self, index: int) -> Ranked: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Ranked]: ...
-    def __getitem__(self, index: int | slice) -> Ranked | list[Ranked]:
-        return self._records[index]
-
-    def __len__(self) -> int:
-        return len(self._records)
+    labels: Booleans
+    skipped: dict[str, str]
+    confidence: float
 
     @property
     def best(self) -> Ranked:
         """The record with the largest AUROC."""
-        return self._records[0]
+        return self[0]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return `Ranked.to_dict` of each record, best first."""
@@ -255,4 +235,7 @@ def rank_metrics(
         raise imsim.OptionError(
             f"no metric could run on this input: {reasons or 'none has such an aggregate'}"
         )
-    return Ranking(records, labels=anomalous, skipped=skipped, confidence=confidence)
+    # Ties are ordered by name.
+    ranking = Ranking(sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name)))
+    ranking.labels, ranking.skipped, ranking.confidence = anomalous, skipped, confidence
+    return ranking

@@ -19,7 +19,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
-from imsim.anomaly.stacks import check_kind, check_masks, masks_at
+from imsim.anomaly.stacks import check_kind, check_masks, masks_at, spread
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
@@ -114,9 +114,7 @@ def write_report(
     check_kind(is_one, "ranking", ranking, "what rank_metrics returned")
     shown = None
     if reconstruction is not None:
-        shown = Gallery(
-            evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
-        )
+        shown = gallery_of(evaluation, reconstruction, images, metric, data_range, kinds, names)
     scores, labels = evaluation.scores, evaluation.labels
     groups = ("good", figures.GOOD, scores[~labels]), ("bad", figures.BAD, scores[labels])
     draws: dict[str, Callable[..., Figure]] = {
@@ -129,7 +127,7 @@ def write_report(
     if shown is not None:
         for name, chosen in shown_images(evaluation, gallery).items():
             if len(chosen):
-                draws[f"gallery_{name}"] = partial(shown.figure, chosen)
+                draws[f"gallery_{name}"] = partial(shown, chosen)
     return Writer(folder).write(
         "report.html",
         title,
@@ -156,80 +154,64 @@ def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp
     }
 
 
-class Gallery:
-    """The evaluated images and their results; arguments as for `write_report`."""
-
-    def __init__(
-        self,
-        evaluation: Evaluation,
-        reconstruction: tuple[Any, Any, Any],
-        images: Any,
-        metric: str,
-        data_range: float | None,
-        *,
-        kinds: Sequence[str] | None,
-        names: Sequence[str] | None,
-    ) -> None:
-        check_kind(
-            isinstance(reconstruction, tuple | list) and len(reconstruction) == 3,
-            "reconstruction",
-            reconstruction,
-            "three parts: inputs, reconstructions and masks, which may be None",
+def gallery_of(
+    evaluation: Evaluation,
+    reconstruction: Any,
+    images: Any,
+    metric: str,
+    data_range: float | None,
+    kinds: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> Callable[[NDArray[np.intp]], Figure]:
+    """Return what draws evaluated images and their results; arguments as for `write_report`."""
+    check_kind(
+        isinstance(reconstruction, tuple | list) and len(reconstruction) == 3,
+        "reconstruction",
+        reconstruction,
+        "three parts: inputs, reconstructions and masks, which may be None",
+    )
+    inputs, made, masks = reconstruction
+    count = len(evaluation.labels)
+    check_lengths(count, inputs=inputs, reconstructions=made, images=images)
+    about = None if kinds is None else texts("kinds", kinds, count)
+    called = [f"image {i}" for i in range(count)] if names is None else texts("names", names, count)
+    inputs, made = np.asarray(inputs), np.asarray(made)
+    used = None if masks is None else check_masks(masks, inputs.shape)
+    raw = None if images is None else np.asarray(images)
+    metric = metric_with_map(metric)
+    data_range = usual_data_range([inputs.dtype]) if data_range is None else data_range
+    local = map_scale(metric, data_range or 1)
+    facts = imsim.METRICS[metric]
+    if data_range is None and (local.root or facts.needs_data_range):
+        raise imsim.DataRangeError(
+            f"data_range=None, but {metric} maps of {inputs.dtype} need it: "
+            "pass data_range=detector.data_range_"
         )
-        inputs, reconstructions, masks = reconstruction
-        check_lengths(
-            len(evaluation.labels),
-            inputs=inputs,
-            reconstructions=reconstructions,
-            images=images,
-        )
-        self.evaluation, count = evaluation, len(evaluation.labels)
-        self.kinds = None if kinds is None else texts("kinds", kinds, count)
-        self.names = None if names is None else texts("names", names, count)
-        self.inputs, self.reconstructions = np.asarray(inputs), np.asarray(reconstructions)
-        self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
-        self.images = None if images is None else np.asarray(images)
-        self.metric = metric_with_map(metric)
-        default = usual_data_range([self.inputs.dtype])
-        self.data_range = default if data_range is None else data_range
-        scale = map_scale(self.metric, self.data_range or 1)
-        if self.data_range is None and (scale.root or imsim.METRICS[self.metric].needs_data_range):
-            raise imsim.DataRangeError(
-                f"data_range=None, but {self.metric} maps of {self.inputs.dtype} need it: "
-                "pass data_range=detector.data_range_"
-            )
-        self.map_scale = scale
-        self.scale = grey_scale(self.inputs if self.masks is None else self.inputs[self.masks])
-        self.image_scale = None if self.images is None else grey_scale(self.images)
+    scale = grey_scale(inputs if used is None else inputs[used])
+    raw_scale = None if raw is None else grey_scale(raw)
+    map_function: Any = facts.map_function
 
-    def panels(self, chosen: Any) -> list[figures.Panel]:
-        """Return inputs, reconstructions and similarity maps of the images of these indices."""
-        map_function: Any = imsim.METRICS[self.metric].map_function
-        inputs, made = self.inputs[chosen], self.reconstructions[chosen]
-        masks = masks_at(self.masks, chosen)
-        with silent(imsim.EmptyMaskWarning):  # the caption says NaN
-            maps = map_function(inputs, made, mask=masks, data_range=self.data_range)
-        if masks is not None:
-            inputs, made = np.where(masks, inputs, np.nan), np.where(masks, made, np.nan)
-        found = [
-            ("what the model sees", inputs, self.scale),
-            ("what it expects", made, self.scale),
-            (f"{self.metric}: bright differs", maps, self.map_scale),
-        ]
-        if self.images is not None and self.image_scale is not None:
-            found.insert(0, ("image", self.images[chosen], self.image_scale))
-        return found
-
-    def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
+    def draw(chosen: NDArray[np.intp]) -> Figure:
         """Draw the images of these indices, a row each."""
+        seen, expected, inside = inputs[chosen], made[chosen], masks_at(used, chosen)
+        with silent(imsim.EmptyMaskWarning):  # the caption says NaN
+            maps = map_function(seen, expected, mask=inside, data_range=data_range)
+        if inside is not None:
+            seen, expected = np.where(inside, seen, np.nan), np.where(inside, expected, np.nan)
+        panels = [
+            ("what the model sees", seen, scale),
+            ("what it expects", expected, scale),
+            (f"{metric}: bright differs", maps, local),
+        ]
+        if raw is not None and raw_scale is not None:
+            panels.insert(0, ("image", raw[chosen], raw_scale))
         captions = []
         for i in chosen:
-            words = [f"image {i}" if self.names is None else self.names[i]]
-            if self.kinds is not None and self.evaluation.labels[i]:
-                words.append(self.kinds[i])
-            captions.append(caption(*words, f"score {self.evaluation.scores[i]:.4g}"))
-        masks = masks_at(self.masks, chosen)
-        return figures.gallery_figure(captions, self.panels(chosen), masks)
+            kind = [] if about is None or not evaluation.labels[i] else [about[i]]
+            captions.append(caption(called[i], *kind, f"score {evaluation.scores[i]:.4g}"))
+        return figures.gallery_figure(captions, panels, inside)
+
+    return draw
 
 
 class Writer:
@@ -333,11 +315,6 @@ def texts(name: str, values: Any, count: int) -> list[str]:
 def caption(*words: object) -> str:
     """Join words; the name of a file among them may hold characters that cannot be drawn."""
     return ", ".join(map(str, words)).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def spread(count: int, most: int) -> NDArray[np.intp]:
-    """Return some of so many places, evenly spread, with the first and the last."""
-    return np.linspace(0, count - 1, min(most, count)).astype(np.intp)
 
 
 def metric_with_map(metric: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -184,22 +184,15 @@ def _count(maps: Callable[[slice], NDArray[Any]], defects: Booleans, levels: Dou
             good[i] = np.bincount(at[~(missing | defect)], minlength=length)
             at[missing] = 0
             anomalous[i] = np.bincount(at[defect], minlength=length)
-            for inside in _regions(defect):
-                here = np.bincount(at[inside], minlength=length)
+            regions, _ = ndimage.label(defect, _EIGHT)
+            boxes: Iterable[Any] = ndimage.find_objects(regions)
+            for number, box in enumerate(boxes, 1):
+                here = np.bincount(at[box][regions[box] == number], minlength=length)
                 overlaps.append(here[::-1].cumsum()[::-1] / here.sum())
                 image_of.append(i)
     return _Counts(
         good, anomalous, np.array(overlaps).reshape(-1, length), np.array(image_of, dtype=np.intp)
     )
-
-
-def _regions(defect: Booleans) -> Iterator[tuple[NDArray[np.intp], ...]]:
-    """Yield the pixels of each region, as indices."""
-    numbers, _ = ndimage.label(defect, _EIGHT)
-    boxes: Iterable[Any] = ndimage.find_objects(numbers)
-    for number, box in enumerate(boxes, 1):
-        rows, columns = np.nonzero(numbers[box] == number)
-        yield rows + box[0].start, columns + box[1].start
 
 
 def _areas(good: Doubles, anomalous: Doubles) -> Doubles:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.figures import BAD, GOOD, Panel, draw_shares
 from imsim.anomaly.pose import moved_back
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
+from imsim.anomaly.stacks import Booleans, as_stack, check_images, check_kind, spread
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
 from imsim.validation import check_integer
@@ -27,15 +27,6 @@ IMAGE = "image"
 """The heading of images that a detector sees as they are."""
 BEYOND = 4.0
 """Where scores are cut off, in distances of the threshold from the median of good images."""
-
-
-class _Seen(NamedTuple):
-    """What one detector makes of the images shown; NaN where nothing was compared."""
-
-    panels: tuple[Panel, ...]  # inputs, reconstructions and maps
-    masks: Booleans | None
-    """Where images were compared; None: everywhere, or where the pose shows it."""
-    flagged: Booleans
 
 
 def write_comparison(
@@ -118,25 +109,26 @@ def write_comparison(
         report.caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen
     ]
     writer = report.Writer(folder)
-    seen = [
-        _seen(one, frames[chosen], evaluations[name].flagged[chosen])
-        for name, one in detectors.items()
-    ]
-    # Some detector sees the images as they are, or nobody would.
-    as_they_are = any(one.panels[0][0] == IMAGE for one in seen)
-    raw = None if as_they_are else frames[chosen].astype(np.float64)
+    galleries = {}
+    for i, (name, one) in enumerate(detectors.items(), 1):
+        panels, used = panels_of(one, frames[chosen])
+        # Some detector sees the images as they are, or nobody would.
+        if all(other.preprocess_ is not None for other in detectors.values()):
+            raw = frames[chosen].astype(np.float64)
+            panels.insert(0, (IMAGE, raw, report.grey_scale(raw)))
+        verdicts = np.where(evaluations[name].flagged[chosen], "flagged", "passed")
+        words = [f"{verdict}: {about}" for verdict, about in zip(verdicts, captions, strict=True)]
+        draw = partial(figures.gallery_figure, words, panels, used)
+        galleries[f"comparison_gallery_{i}"] = draw
     best = max(evaluations, key=lambda name: evaluations[name].auroc)
-    galleries = {
-        f"comparison_gallery_{i}": partial(gallery_figure, captions, one, raw)
-        for i, one in enumerate(seen, 1)
-    }
+    curves = [figures.curve_of(name, one) for name, one in evaluations.items()]
     return writer.write(
         "comparison.html",
         title,
         {
             **galleries,
             "comparison_scores": partial(scores_figure, evaluations),
-            "comparison_roc": partial(roc_figure, evaluations),
+            "comparison_roc": partial(figures.roc_panels, curves),
         },
         galleries=dict(zip(galleries, detectors, strict=True)),
         evaluations=evaluations,
@@ -155,16 +147,8 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
-    shown = bad[report.spread(len(bad), max(most - 1, 1))]
+    shown = bad[spread(len(bad), max(most - 1, 1))]
     return np.concatenate([good[len(good) // 2 :][: most > 1], shown])
-
-
-def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
-    """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
-    panels = one.panels if raw is None else ((IMAGE, raw, report.grey_scale(raw)), *one.panels)
-    verdicts = np.where(one.flagged, "flagged", "passed")
-    words = [f"{verdict}: {about}" for verdict, about in zip(verdicts, captions, strict=True)]
-    return figures.gallery_figure(words, panels, one.masks)
 
 
 def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
@@ -208,11 +192,6 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     return figure
 
 
-def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Draw the ROC curve of every detector, and where its threshold lies."""
-    return figures.roc_panels([figures.curve_of(name, one) for name, one in evaluations.items()])
-
-
 def _check(detectors: Any, evaluations: Any) -> None:
     """Refuse detectors and evaluations that do not belong together."""
     for what, given, kind in (
@@ -240,8 +219,13 @@ def _check(detectors: Any, evaluations: Any) -> None:
             )
 
 
-def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) -> _Seen:
-    """Return what a detector makes of some images."""
+def panels_of(
+    detector: AnomalyDetector, frames: NDArray[Any]
+) -> tuple[list[Panel], Booleans | None]:
+    """Return inputs, reconstructions and maps of images, NaN where nothing was compared, and masks.
+
+    These are None everywhere, or where the pose shows it.
+    """
     inputs, made, used = detector.reconstruct(frames)
     metric, data_range = report.metric_with_map(detector.metric), detector.data_range_
     maps = scoring.dissimilarity_map(metric, inputs, made, masks=used, data_range=data_range)
@@ -260,7 +244,7 @@ def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) ->
         heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
     titles = (heading, "what it expects", f"{metric}: bright differs")
     scales = (scale, scale, report.dissimilarity_scale(metric, data_range))
-    return _Seen(tuple(zip(titles, shown, scales, strict=True)), used, flagged)
+    return list(zip(titles, shown, scales, strict=True)), used
 
 
 def _contrast(texture: NDArray[Any]) -> Scale:

@@ -229,6 +229,11 @@ def sample_of(n: int, most: int) -> slice:
     return slice(None, None, -(-n // most))
 
 
+def spread(count: int, most: int) -> NDArray[np.intp]:
+    """Return some of so many indices, evenly spread, with the first and the last."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.intp)
+
+
 def depth_of(images: NDArray[Any]) -> str:
     """Return the type of number of images: the name of the dtype, or "float"."""
     return "float" if images.dtype.kind == "f" else images.dtype.name

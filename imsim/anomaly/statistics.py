@@ -1,42 +1,20 @@
-"""Statistics of good images in the language of FSIM: distributions of log-Gabor energies.
-
-What a good image looks like is told twice: by a description of the whole image, and by what each
-place shows. Images that are not aligned, in which no place means anything, are recognised from the
-good images alone; then what places and windows show is compared with all places of good images.
-
-Longer than most files: both kinds of images are learned, judged and saved by one model.
-"""
+"""Statistics of good images in the language of FSIM: distributions of log-Gabor energies."""
 
 from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import gaussians, stacks
-from imsim.anomaly.descriptions import (
-    CHANNELS,
-    FILTERS,
-    WINDOW,
-    energies_at,
-    energies_in,
-    energies_of,
-    grid_of,
-    has_places,
-    level_and_spread,
-    number_of_features,
-    of_places,
-    of_wholes,
-    of_windows,
-    within,
-)
+from imsim.anomaly import descriptions, gaussians, stacks
+from imsim.anomaly.descriptions import CHANNELS, FILTERS, WINDOW
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
-from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, spread
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -64,16 +42,8 @@ AT_ONCE = 64
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
-
-
-class _Taught(NamedTuple):
-    """What some images teach."""
-
-    wholes: list[Floats]
-    """Their descriptions, shapes (n, features)."""
-    moments: list[gaussians.Moments]
-    """Of each description of their places."""
-    images: int
+_Taught = tuple[list[Floats], list[gaussians.Moments]]
+"""What some images teach: their descriptions, shapes (n, features), and moments of their places."""
 
 
 class GoodStatistics(Stored):
@@ -153,6 +123,8 @@ class GoodStatistics(Stored):
         ("places", np.bool_),
         *((name, np.float64) for name in ("level", "spread", "floor")),
         ("count", np.int64),
+        ("wholes", np.float32, None, None),
+        ("examples", np.float32, None, 2 * CHANNELS),
     )
     _PARTS = (("linear", PCAAutoencoder),)
 
@@ -168,7 +140,7 @@ class GoodStatistics(Stored):
         """
         shown = self._choose(*_to_learn_from(*stacks.check_images(images, masks)), slice(None))
         self._forget()
-        self._learn([self._taught(shown)], shown)
+        self._learn([self._taught(shown, [None] * len(self._local))], shown)
         return self
 
     @all_or_nothing
@@ -183,7 +155,7 @@ class GoodStatistics(Stored):
         pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
         shown = self._within(self._energies(pixels, used))
-        self._learn([self._taught(shown, self.moments_)], shown)
+        self._learn([self._taught(shown, [moments.shift for moments in self.moments_])], shown)
         return self
 
     def cross_fit(
@@ -204,9 +176,10 @@ class GoodStatistics(Stored):
         teaching = [np.intersect1d(fold, learned) for fold in dealt]
         teaching.append(np.setdiff1d(learned, np.concatenate(dealt)))
         parts: list[_Taught] = []
+        shifts: list[Doubles | None] = [None] * len(self._local)
         for part in teaching:
-            like = next((taught.moments for taught in parts if taught.images), None)
-            parts.append(self._taught(shown[part], like))
+            parts.append(self._taught(shown[part], shifts))
+            shifts = [moments.shift for moments in parts[-1][1]]
         judge, found = copy(self), []
         for k, fold in enumerate(dealt):
             judge._forget()
@@ -249,42 +222,36 @@ class GoodStatistics(Stored):
         for name, moments in zip(self._local, self.moments_, strict=True):
             arrays |= {f"{name}/{part}": np.asarray(a) for part, a in vars(moments).items()}
         for name, usual in zip(self._judged, self.usual_, strict=True):
-            arrays |= {f"usual/{name}/{part}": a for part, a in usual._asdict().items()}
-        known = "wholes" if self.places_ else "examples"
-        return told, arrays | {known: getattr(self, f"{known}_")}
+            arrays[f"usual/{name}"] = np.array(usual)
+        return told, arrays
 
     def _check_learned(self, arrays: Arrays) -> None:
         if self.linear_.shape_ != self.shape_:
             raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
-        count = self.count_
-        self._forget()
-        self.count_ = count
         self.moments_ = [
             gaussians.Moments.taken(arrays.under(f"{name}/"), *sizes)
             for name, sizes in self._local.items()
         ]
-        scales = [self.spread_, self.floor_, count]
-        if self.places_:
-            self.wholes_ = arrays.take(
-                "wholes", np.float32, count, number_of_features(*self._coarse)
-            )
-        else:
-            self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
-            scales.append(len(self.examples_))
-        table = [(name, np.float64, "classes") for name in gaussians.Usual._fields]
         self.usual_ = [
-            gaussians.Usual(**arrays.under(f"usual/{n}/").listed(table)) for n in self._judged
+            gaussians.Usual(*arrays.take(f"usual/{name}", np.float64, 2, None))
+            for name in self._judged
         ]
+        shape = (
+            self.count_ if self.places_ else 0,
+            descriptions.number_of_features(*self._coarse),
+        )
+        scales = [self.spread_, self.floor_, self.count_]
         for usual in self.usual_:
-            scales += [len(usual.energies), *usual.squares]
-        if not min(scales) > 0:
+            scales += [len(usual.squares), *usual.squares]
+        has_examples = bool(len(self.examples_)) is not self.places_
+        if self.wholes_.shape != shape or not has_examples or not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         self._finish()
 
     def _forget(self) -> None:
         """Drop what was learned from images; scales and use of places stay."""
         self.moments_ = [gaussians.Moments() for _ in self._local]
-        self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
+        self.wholes_ = np.empty((0, descriptions.number_of_features(*self._coarse)), np.float32)
         self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
 
@@ -295,51 +262,48 @@ class GoodStatistics(Stored):
         masks = stacks.masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
-        self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
+        self.level_, self.spread_ = descriptions.level_and_spread(
+            these if masks is None else these[masks]
+        )
         shown = self._energies(pixels, used)
         some = shown[learned]
         some = some[stacks.sample_of(len(some), SAMPLE)]
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
-        self.places_ = has_places(some) if self.places is None else bool(self.places)
+        self.places_ = descriptions.has_places(some) if self.places is None else bool(self.places)
         return self._within(shown)
 
-    def _taught(self, shown: Floats, like: list[gaussians.Moments] | None = None) -> _Taught:
-        """Return what images teach, in moments that can be added to those of `like`."""
-        moments = (
-            [gaussians.Moments() for _ in self._local]
-            if like is None
-            else [m.empty() for m in like]
-        )
-        wholes = []
+    def _taught(self, shown: Floats, shifts: list[Doubles | None]) -> _Taught:
+        """Return what images teach, in moments of these shifts, or of their own."""
+        wholes, moments = [], [gaussians.Moments(shift) for shift in shifts]
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
                 wholes.append(self._of_wholes(shown[part]).astype(np.float32))
             for sums, local in zip(moments, self._of_local(shown[part]), strict=True):
                 sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
-        return _Taught(wholes, moments, len(shown))
+        return wholes, moments
 
     def _learn(self, parts: list[_Taught], shown: Floats) -> None:
         """Learn what images teach, beside what was learned before; `shown` is what they show."""
-        is_first, count = not self.count_, sum(part.images for part in parts)
-        self.count_ += count
-        taught = [part.moments for part in parts if part.images]
-        totals = [gaussians.Moments.total(sums) for sums in zip(*taught, strict=True)]
-        for i, total in enumerate(totals):
+        is_first = not self.count_
+        self.count_ += len(shown)
+        taught = [[one for one in sums if one.count] for _, sums in parts]
+        for i, sums in enumerate(zip(*filter(None, taught), strict=True)):
             if is_first:
-                self.moments_[i] = total
+                self.moments_[i] = gaussians.Moments.total(sums)
             # By the first two, the places that are remembered are white.
             elif self.places_ or i >= 2:
-                self.moments_[i] = gaussians.Moments.total((self.moments_[i], total))
-        wholes = [whole for part in parts for whole in part.wholes]
-        self.wholes_ = np.concatenate([self.wholes_, *wholes])
+                self.moments_[i] = gaussians.Moments.total((self.moments_[i], *sums))
+        self.wholes_ = np.concatenate([self.wholes_, *(one for part, _ in parts for one in part)])
         self._finish()
         if not self.places_:
             every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
-            new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
+            flat = [one.reshape(-1, one.shape[-1]) for one in every]
+            new = self._white([one[spread(len(one), EXAMPLES)] for one in flat])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
-                new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
-                self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
+                new = new[spread(len(new), math.ceil(EXAMPLES * len(shown) / self.count_))]
+                kept = spread(len(self.examples_), EXAMPLES - len(new))
+                self.examples_ = self.examples_[kept]
             self.examples_ = np.concatenate([self.examples_, new])
         if is_first:
             some = shown[stacks.sample_of(len(shown), MEASURED)]
@@ -375,8 +339,8 @@ class GoodStatistics(Stored):
     @property
     def _grid(self) -> tuple[int, int]:
         """Rows and columns of the places that are looked at."""
-        rows, columns = grid_of(self.shape_)
-        return (rows, columns) if self.places_ else within(rows, columns)
+        rows, columns = descriptions.grid_of(self.shape_)
+        return (rows, columns) if self.places_ else descriptions.within(rows, columns)
 
     @property
     def _local(self) -> dict[str, tuple[int, int]]:
@@ -407,7 +371,7 @@ class GoodStatistics(Stored):
         return np.ascontiguousarray(shown[:, :, top : top + rows, left : left + columns])
 
     def _energies(self, pixels: Floats, used: Booleans | None) -> Floats:
-        return energies_of(pixels, used, self.level_, self.spread_)
+        return descriptions.energies_of(pixels, used, self.level_, self.spread_)
 
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
@@ -425,26 +389,27 @@ class GoodStatistics(Stored):
 
     def _measured(self, shown: Floats) -> list[Doubles]:
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
-        local = self._of_local(shown)
+        local, known = self._of_local(shown), self.gaussians_
         if self.places_:
-            energies, known = energies_at(shown, self.floor_), self.gaussians_
+            energies = descriptions.by_place(shown)[..., :FILTERS].sum(axis=2) / self.floor_
         else:
-            local, known = local[2:], self.gaussians_[2:]
-            energies = energies_in(local[0])
+            local, known = local[2:], known[2:]
+            places = local[0].shape[2] // CHANNELS  # of a window
+            energies = local[0][:, :, : FILTERS * places].sum(axis=2)
         return [
             np.stack([energies[0], gaussian.squared_distances(one[0])])
             for gaussian, one in zip(known, local, strict=True)
         ]
 
     def _of_wholes(self, shown: Floats) -> Doubles:
-        return of_wholes(shown, self._coarse, self.floor_)
+        return descriptions.of_wholes(shown, self._coarse, self.floor_)
 
     def _of_local(self, shown: Floats) -> list[Doubles]:
         """Return the descriptions of places, in the order of `_local`."""
         if not self._local:
             return []
-        found = of_places(shown, self.floor_, alike=not self.places_)
-        return found if self.places_ else [*found, of_windows(shown, self.floor_)]
+        found = descriptions.of_places(shown, self.floor_, alike=not self.places_)
+        return found if self.places_ else [*found, descriptions.of_windows(shown, self.floor_)]
 
     def _white(self, features: list[Doubles]) -> Floats:
         """Return logarithms and roots of places as what is remembered of places."""
@@ -458,8 +423,3 @@ def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Boole
     if not len(pixels):
         raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
     return pixels, used
-
-
-def _evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return so many rows, evenly spread; all of them if there are no more."""
-    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]

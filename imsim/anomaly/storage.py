@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,7 +26,7 @@ from imsim.anomaly import optional
 from imsim.anomaly.stacks import check_kind
 from imsim.whole_files import replacing
 
-FORMAT = 8
+FORMAT = 9
 """Version of the layout; a file with another one is refused."""
 ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
@@ -78,15 +77,15 @@ class Stored(BaseEstimator):  # type: ignore[misc]
         told: dict[str, Any] = {name: getattr(self, f"{name}_") for name in self._TOLD}
         for name, *kinds in self._PARTS:
             if (part := getattr(self, f"{name}_")) is not None:
-                kind = type(part).__name__
                 names = [known if isinstance(known, str) else known.__name__ for known in kinds]
+                kind = type(part).__name__
                 if kind not in names or type(part) is not _class_of(kinds, kind):
                     raise imsim.OptionError(
                         f"{name}={part!r} cannot be saved; expected one of {', '.join(names)}: "
                         "save it by its own means"
                     )
-                told[name], found = part.get_state()
-                told[name]["class"] = kind
+                state, found = part.get_state()
+                told[name] = state | {"class": kind}
                 arrays |= {f"{name}/{key}": value for key, value in found.items()}
         return {"parameters": self._plain_parameters(), **told}, arrays
 
@@ -124,12 +123,11 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             check_kind(isinstance(told[name], str), f"{name}_", told[name], "a text")
             setattr(made, f"{name}_", told.pop(name))
         for name, *kinds in cls._PARTS:
-            part = None
             if (state := told.pop(name, None)) is not None:
-                kind = _class_of(kinds, state["class"])
-                rest = {key: value for key, value in state.items() if key != "class"}
-                part = kind.from_state(rest, arrays.under(f"{name}/"))
-            setattr(made, f"{name}_", part)
+                rest = {**state}
+                kind = _class_of(kinds, rest.pop("class"))
+                state = kind.from_state(rest, arrays.under(f"{name}/"))
+            setattr(made, f"{name}_", state)
         if told:
             raise imsim.OptionError(f"it holds other things than a {cls.__name__} learns")
         for name, value in arrays.listed(cls._LEARNED, cls._MAYBE_ODD).items():
@@ -218,8 +216,7 @@ def _class_of(kinds: list[type | str], kind: str) -> Any:
 
 def _check_path(path: Any) -> None:
     """Refuse what is no path: a number would name an open file."""
-    is_path = isinstance(path, str | os.PathLike)
-    check_kind(is_path, "path", path, "the path of a file")
+    check_kind(isinstance(path, str | os.PathLike), "path", path, "the path of a file")
 
 
 class Arrays:
@@ -319,7 +316,7 @@ def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], Arra
     if text is None:
         raise imsim.OptionError("imsim did not write it")
     try:
-        header = json.loads(text, parse_constant=_not_finite, parse_float=_finite)
+        header = json.loads(text)
         version, stored_kind = header["format"], header["kind"]
         parameters = dict(header["parameters"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -365,11 +362,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} is of type {type(value).__name__}")
-
-
-def _not_finite(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no finite number")
-
-
-def _finite(text: str) -> float:
-    return value if math.isfinite(value := float(text)) else _not_finite(text)

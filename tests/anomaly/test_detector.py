@@ -133,7 +133,7 @@ def test_a_bad_frame_does_not_end_a_run(peeling: AnomalyDetector) -> None:
     assert np.isnan(scores).tolist() == [False, True, True, False]
     found, problems = peeling.inspect(images)  # says it without a warning
     np.testing.assert_array_equal(found, scores)
-    assert problems == peeling.problems(images)
+    assert problems == peeling.inspect(images).problems
     assert "no item" in problems[1]
     assert "NaN" in problems[2]
     with pytest.warns(UnscorableImageWarning):

@@ -30,7 +30,6 @@ from imsim.anomaly import (
     scoring,
     write_inspection_report,
 )
-from imsim.anomaly.detector import Inspection
 from imsim.anomaly.held_out import threshold_at
 
 NASTY = "<script>alert(1)</script> $x_$ \udcff.png"
@@ -180,8 +179,7 @@ def test_memory_holds_the_worst_alone(scores: list[int], gallery: int) -> None:
     record = InspectionRecord(Flat(metric="se"), gallery=gallery)
     image = images(1)
     for i, score in enumerate(scores):
-        found = Inspection(np.array([float(score)]), {})
-        record.add([str(i)], found, np.array([True]), image, [image[0]])
+        record.add(str(i), score, flagged=True, image=image[0], values=image[0])
     kept = sorted(record._worst, reverse=True)
     best = sorted(range(len(scores)), key=lambda i: -scores[i])[:gallery]
     assert [-one.order - 1 for one in kept] == best
@@ -216,8 +214,8 @@ def test_pages_with_nothing_or_everything_to_show(detector, tmp_path, given_rows
 
 def test_what_cannot_be_seen_has_its_row(detector, tmp_path):
     record = InspectionRecord(detector)
-    record.add_unseen("old.png", 99.0, flagged=True)
-    record.add_unseen("broken.png", float("nan"), reason="is damaged")
+    record.add("old.png", 99.0, flagged=True)
+    record.add("broken.png", float("nan"), reason="is damaged")
     record.inspect(marked(2, [1]), ["a.png", "b.png"])
     text = text_of(record.write(tmp_path))
     assert [row[1] for row in rows_of(text)] == ["old.png", "broken.png", "a.png", "b.png"]
@@ -297,9 +295,9 @@ def test_a_long_run_stays_small(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(inspection_report, "MOST_ROWS", 50)
     record = InspectionRecord(detector, gallery=2)
     for i in range(0, 400, 40):
-        found = Inspection(np.linspace(0, 0.9, 40) * detector.threshold_, {3: "is torn"})
-        found.scores[3] = np.nan
-        record.add([f"{i + k}" for k in range(40)], found, np.zeros(40, bool), images(40), [])
+        for k, image in enumerate(images(40)):
+            torn = {"score": np.nan, "reason": "is torn"} if k == 3 else {"score": k / 40}
+            record.add(f"{i + k}", image=image, **torn)
     page = record.write(tmp_path)
     text = text_of(page)
     assert "350 images have no row here" in text
@@ -410,8 +408,8 @@ def test_nothing_to_report_on(detector, tmp_path):
 
 def test_infinite_scores_have_their_place_in_the_figures(detector, tmp_path):
     record = InspectionRecord(detector)
-    record.add_unseen("a", float("inf"), flagged=True)
-    record.add_unseen("b", 0.0)
+    record.add("a", float("inf"), flagged=True)
+    record.add("b", 0.0)
     text = text_of(record.write(tmp_path))
     assert rows_of(text)[0][2:4] == ["inf", "anomaly"]
     assert 'id="inspection_order"' in text

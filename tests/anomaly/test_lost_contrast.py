@@ -75,6 +75,6 @@ def test_the_detector_says_which_have_no_score_and_why(dtype, offset):
     images = shifted(textures(2, seed=1), dtype, offset)
     with pytest.warns(match="has so little contrast"):
         assert np.isnan(detector.anomaly_score(images)).all()
-    assert "subtract" in detector.problems(images)[1]
+    assert "subtract" in detector.inspect(images).problems[1]
     with pytest.raises(imsim.ImsimError, match="has so little contrast"):
         AnomalyDetector(preprocess=None).fit(shifted(textures(20), dtype, offset))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,14 +65,15 @@ def test_a_detector_with_a_network_says_what_to_install(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("equinox", reason="the convolutional model is optional")
+    import jax
+
     from imsim.anomaly import convolutional
 
-    history = {"loss": [1.0], "validation_loss": []}
-    monkeypatch.setattr(
-        convolutional.ConvAutoencoder,
-        "_train",
-        lambda model, made, *_: vars(model).update(network_=made, best_epoch_=0, history_=history),
-    )
+    def train(model: Any, _: Any) -> None:
+        model.network_ = convolutional.autoencoder((1,), 1, jax.random.key(0))
+        model.history_ = [1.0]
+
+    monkeypatch.setattr(convolutional.ConvAutoencoder, "_train", train)
     model = anomaly.ConvAutoencoder(channels=(1,), bottleneck=1, epochs=1, patch=None, seed=0)
     good = np.random.default_rng(0).random((100, 16, 16))  # of which 20 are held out
     detector = anomaly.AnomalyDetector(

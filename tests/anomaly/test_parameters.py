@@ -11,7 +11,7 @@ from imsim.anomaly.xray import VirtualPeel
 
 def test_get_set_and_clone() -> None:
     model = PCAAutoencoder(3, patch=8)
-    assert model.get_params() == {"components": 3, "patch": 8, "stride": None}
+    assert model.get_params() == {"components": 3, "patch": 8}
     assert model.set_params(components=5) is model
     assert model.components == 5
     twin = clone(model)

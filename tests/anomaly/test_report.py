@@ -6,6 +6,7 @@ import base64
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,10 +187,14 @@ def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):
     assert [len(hits), len(misses), len(alarms)] == [3, min(3, evaluation.confusion.misses), 1]
 
 
-def test_all_pictures_of_a_gallery_share_one_scale(judged):
+def test_all_pictures_of_a_gallery_share_one_scale(judged, monkeypatch):
     evaluation, _, compared, _ = judged
-    shown = pages.Gallery(evaluation, compared, None, "psnr", 1.0, kinds=None, names=None)
-    first, second = shown.panels([0]), shown.panels([GOOD + 1])
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "gallery_figure", lambda *given: drawn.append(given[1]))
+    draw = pages.gallery_of(evaluation, compared, None, "psnr", 1.0, None, None)
+    for i in (0, GOOD + 1):
+        draw(np.array([i]))
+    first, second = drawn
     assert [panel[2] for panel in first] == [panel[2] for panel in second]
     assert first[-1][2] == Scale(1.0, 0.0)  # psnr has no map: that of fsim
     outside = ~compared[2][0]
@@ -272,8 +277,8 @@ def test_the_page_says_how_sure_it_is_and_where_the_map_points(judged, tmp_path)
 def test_a_row_of_the_gallery_fits_a_phone(judged):
     """Its four pictures are as wide together as any figure; none is cut off."""
     evaluation, _, compared, _ = judged
-    shown = pages.Gallery(evaluation, compared, compared[0], "se", 1.0, kinds=None, names=None)
-    figure = shown.figure([0, 1])
+    draw = pages.gallery_of(evaluation, compared, compared[0], "se", 1.0, None, None)
+    figure = draw(np.array([0, 1]))
     assert figure.get_size_inches()[0] == figures.WIDTH
     rule = re.search(r"\.plot img {(.*?)}", asset("page.css"))
     assert rule

@@ -134,21 +134,21 @@ def test_everything_lies_in_the_place_of_the_image(judged: Any) -> None:
     detectors, _, images, labels = judged
     chosen = np.flatnonzero(labels)[-2:]  # a level bar and an upright one, with clear squares
     posed, half, again = (
-        side_by_side._seen(one, images[chosen], labels[chosen]) for one in detectors.values()
+        side_by_side.panels_of(one, images[chosen])[0] for one in detectors.values()
     )
     assert detectors["posed"].pose_ is not None
-    (_, _, _), (_, made_all, _), (_, maps, scale) = posed.panels
+    (_, _, _), (_, made_all, _), (_, maps, scale) = posed
     for image, made, local in zip(images[chosen], made_all, maps, strict=True):
         assert np.corrcoef(image[4:20, 4:20].ravel(), made[4:20, 4:20].ravel())[0, 1] > 0.8
         assert np.nanargmax(local) in np.arange(576).reshape(24, 24)[9:15, 9:15]
-    headings = [one.panels[0][0] for one in (posed, half, again)]
+    headings = [one[0][0] for one in (posed, half, again)]
     assert headings == ["image", *["preprocessed"] * 2]
     left = images[chosen][:, :, :12] - 1
-    np.testing.assert_allclose(half.panels[0][1][:, :, :12], left, rtol=1e-6)  # float32
-    for _, values, _ in half.panels[:2]:
+    np.testing.assert_allclose(half[0][1][:, :, :12], left, rtol=1e-6)  # float32
+    for _, values, _ in half[:2]:
         assert np.isnan(values[:, :, 12:]).all()
-    assert half.panels[2][0] == "fsim: bright differs"  # psnr has no map
-    assert half.panels[2][2][:2] == scale[:2] == (0.0, 1.0)
+    assert half[2][0] == "fsim: bright differs"  # psnr has no map
+    assert half[2][2][:2] == scale[:2] == (0.0, 1.0)
 
 
 def test_images_without_a_score(
@@ -224,8 +224,8 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(
         raise ValueError("no ink <left>")
 
     monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
-    monkeypatch.setattr(side_by_side, "gallery_figure", lambda *_: Figure())
-    monkeypatch.setattr(side_by_side, "roc_figure", fail)
+    monkeypatch.setattr(side_by_side.figures, "gallery_figure", lambda *_: Figure())
+    monkeypatch.setattr(side_by_side.figures, "roc_panels", fail)
     with pytest.warns(RuntimeWarning, match=r"comparison_roc.png could not be drawn: no ink"):
         page = write_comparison(tmp_path, *judged[:3])
     assert "could not be drawn: no ink &lt;left&gt;" in page.read_text(encoding="utf-8")
@@ -286,13 +286,26 @@ def test_a_detector_is_as_wide_as_a_phone(comparison: Path, judged: Any) -> None
         assert reader.beyond(comparison, 420) == []
 
 
-def test_images_are_shown_as_they_are_even_if_no_detector_sees_them_so(judged: Any) -> None:
-    detectors, _, images, labels = judged
-    seen = side_by_side._seen(detectors["left <half>"], images[:2], labels[:2])
-    for raw, headings in ((None, ["preprocessed"]), (images[:2], ["image", "preprocessed"])):
-        figure = side_by_side.gallery_figure(["one", "two"], seen, raw)
-        titles = [axes.get_title() for axes in figure.axes[: len(headings) + 2]]
-        assert titles == [*headings, "what it expects", "fsim: bright differs"]
+def test_images_are_shown_as_they_are_even_if_no_detector_sees_them_so(
+    judged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detectors, evaluations, images, _ = judged
+    drawn = []
+
+    def draw(words: Any, panels: Any, masks: Any) -> Figure:
+        drawn.append([panel[0] for panel in panels[:-1]])
+        return Figure()
+
+    monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
+    monkeypatch.setattr(side_by_side.figures, "gallery_figure", draw)
+    name, expected = "left <half>", "what it expects"
+    write_comparison(tmp_path, {name: detectors[name]}, {name: evaluations[name]}, images)
+    write_comparison(tmp_path, *judged[:3])
+    assert drawn == [
+        ["image", "preprocessed", expected],
+        ["image", expected],
+        *[["preprocessed", expected]] * 2,
+    ]
 
 
 def test_opens_in_a_browser(comparison: Path, tmp_path: Path) -> None:

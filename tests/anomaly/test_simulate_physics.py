@@ -203,7 +203,7 @@ def test_no_defect_leaves_its_reach(kind: str) -> None:
     defect = DEFECTS[kind]
     for seed in range(20):
         for scale in (0.3, 1.0):
-            path = defect.make(scale, np.random.default_rng(seed))(along, across)
+            path = defect.path(scale, np.random.default_rng(seed), along, across)
             assert np.isfinite(path).all()
             assert (path >= 0).all()
             assert path.max() > 0

@@ -32,7 +32,7 @@ ODD: tuple[Any, ...] = (
 
 FITS: dict[type, dict[str, Any]] = {
     AnomalyDetector: PLAIN,
-    anomaly.PCAAutoencoder: {"components": 2, "patch": 4, "stride": 2},
+    anomaly.PCAAutoencoder: {"components": 2, "patch": 4},
     anomaly.GoodStatistics: {"components": 2},
     anomaly.ItemFinder: {},
     anomaly.ItemDetector: {"detector": AnomalyDetector(**PLAIN)},
@@ -232,7 +232,7 @@ def test_constant_images_and_odd_ones() -> None:
     with pytest.warns(anomaly.detector.UnscorableImageWarning, match="2 of 8 images are left out"):
         detector = AnomalyDetector(**PLAIN, random_state=0).fit(odd)
     assert detector.left_out_.keys() == {2, 5}
-    assert detector.problems(odd).keys() == {2, 5}
+    assert detector.inspect(odd).problems.keys() == {2, 5}
 
 
 @pytest.mark.parametrize("preprocess", [None, "xray"])
@@ -241,14 +241,14 @@ def test_nan_counts_unless_the_mask_excludes_it(preprocess: Any) -> None:
     detector = AnomalyDetector(**options, random_state=0).fit(IMAGES)
     odd = IMAGES[:3].copy()
     odd[1, 12, 12] = np.nan
-    assert "NaN" in detector.problems(odd)[1]
+    assert "NaN" in detector.inspect(odd).problems[1]
     masks = np.isfinite(odd)
-    assert detector.problems(odd, masks) == {}
+    assert detector.inspect(odd, masks).problems == {}
     assert np.isfinite(detector.anomaly_score(odd, masks)).all()
     odd[2] = 0
     expected = set() if preprocess is None else {2}
-    assert detector.problems(odd, masks).keys() == expected
-    assert not any("NaN" in reason for reason in detector.problems(odd, masks).values())
+    assert detector.inspect(odd, masks).problems.keys() == expected
+    assert not any("NaN" in reason for reason in detector.inspect(odd, masks).problems.values())
 
 
 def test_the_peel_of_images_that_are_no_x_rays() -> None:

@@ -83,8 +83,6 @@ def test_absorbance_is_the_logarithm_above_a_floor() -> None:
     np.testing.assert_allclose(given, [[0, np.log(2), floor, floor, floor]], rtol=1e-6)
     with pytest.raises(imsim.ImsimError, match="NaN"):
         xray.absorbance([[np.nan]])
-    with pytest.raises(imsim.OptionError, match="smallest=0"):
-        xray.absorbance([[1.0]], smallest=0)
 
 
 def test_segment_finds_the_item_and_fills_its_hole() -> None:
@@ -113,16 +111,6 @@ def test_segment_names_the_frame_and_its_problem(problem: str) -> None:
     batch = np.stack([body(), frames()[problem]])
     with pytest.raises(imsim.ImsimError, match=rf"absorbance\[1\] .*{problem}"):
         xray.segment(batch)
-    masks = xray.segment(batch, on_error="empty")
-    assert masks[0].any()
-    assert not masks[1].any()
-
-
-def test_segment_allows_what_it_is_told_to() -> None:
-    several = xray.segment(frames()["2 items"][None], several=True)[0]
-    assert several[16, 16]
-    assert several[48, 48]
-    assert xray.segment(frames()["touches"][None], touching=True)[0, 32, 0]
 
 
 def test_erosion_is_that_of_a_disc_to_a_pixel() -> None:
@@ -260,12 +248,8 @@ def test_bad_frames_do_not_end_a_run(peel: xray.VirtualPeel) -> None:
     with pytest.warns(xray.UnusableImageWarning, match=r"1 of 3 images .* index 1; images\[1\]"):
         _, masks, problems = peel.transform(images)
     assert masks.any(axis=(1, 2)).tolist() == [True, False, True]
-    strict = xray.VirtualPeel(on_error="raise")
     assert problems.keys() == {1}
     assert "NaN" in problems[1]
-    assert peel.problems(images) == problems
-    with pytest.raises(imsim.ImsimError, match=r"images\[1\] holds NaN"):
-        strict.fit(images)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +259,7 @@ def test_bad_frames_do_not_end_a_run(peel: xray.VirtualPeel) -> None:
         ({"trend": 0}, "trend=0"),
         ({"body": "a"}, "body='a'"),
         ({"kind": "photo"}, "kind='photo'"),
-        ({"on_error": "ignore"}, "on_error='ignore'"),
+        ({"gains": "a"}, "gains='a'"),
     ],
 )
 def test_parameters_are_checked(options: dict[str, Any], message: str) -> None:

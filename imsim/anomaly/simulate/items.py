@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,6 @@ from imsim.caches import kept
 MODES = 96  # cosines of the texture along each axis: the finest has a period of 2.3 mm
 SEGMENTS = (5, 3)  # of a bar, along and across
 Points = npt.NDArray[np.float64]
-# Path length in mm at positions (along, across) in mm relative to the body's own axes.
-Shape = Callable[[Points, Points], Points]
 
 
 @kept
@@ -164,130 +163,101 @@ def _chord(radius: Points | float, distance: Points) -> Points:
 
 
 def _lobes(
-    generator: np.random.Generator, orders: list[int], spread: float
-) -> Callable[[Points], Points]:
+    generator: np.random.Generator, orders: list[int], spread: float, angle: Points
+) -> Points:
     """Outline in polar coordinates: 1 and harmonics with amplitudes of about spread / order."""
     amplitudes = generator.normal(0, spread, len(orders)) / np.array(orders)
     phases = generator.uniform(0, 2 * np.pi, len(orders))
-
-    def outline(angle: Points) -> Points:
-        radii: Points = 1 + np.cos(np.multiply.outer(angle, orders) + phases) @ amplitudes
-        return radii
-
-    return outline
+    radii: Points = 1 + np.cos(np.multiply.outer(angle, orders) + phases) @ amplitudes
+    return radii
 
 
-def _needle(scale: float, generator: np.random.Generator) -> Shape:
+# Path lengths in mm at positions (along, across) in mm relative to the body's own axes.
+
+
+def _needle(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     tilt = np.cos(generator.uniform(0, np.deg2rad(45)))
     length, radius = 22.0 * scale * tilt, 0.4 * scale
-
-    def needle(along: Points, across: Points) -> Points:
-        return np.where(np.abs(along) < length / 2, _chord(radius, across) / tilt, 0)
-
-    return needle
+    return np.where(np.abs(along) < length / 2, _chord(radius, across) / tilt, 0)
 
 
-def _ball(scale: float, generator: np.random.Generator) -> Shape:
-    radius = 0.9 * scale
-    return lambda along, across: _chord(radius, np.hypot(along, across))
+def _ball(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
+    return _chord(0.9 * scale, np.hypot(along, across))
 
 
-def _shaving(scale: float, generator: np.random.Generator) -> Shape:
+def _shaving(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     """A curled ribbon: an arc whose path length swings as it twists."""
     bend = 4.0 * scale * generator.uniform(0.8, 1.3)
     opening = generator.uniform(1.0, 2.4)
     twist, phase = generator.uniform(2, 5), generator.uniform(0, 2 * np.pi)
-    width = 0.9 * scale
-
-    def shaving(along: Points, across: Points) -> Points:
-        angle = np.arctan2(across, along)
-        off = np.abs(np.hypot(along, across) - bend)
-        ribbon = (off < width / 2) & (np.abs(angle) < opening)
-        return np.where(ribbon, 0.4 * scale * (1 + 0.6 * np.cos(twist * angle + phase)), 0)
-
-    return shaving
+    angle = np.arctan2(across, along)
+    off = np.abs(np.hypot(along, across) - bend)
+    ribbon = (off < 0.9 * scale / 2) & (np.abs(angle) < opening)
+    return np.where(ribbon, 0.4 * scale * (1 + 0.6 * np.cos(twist * angle + phase)), 0)
 
 
-def _stone(scale: float, generator: np.random.Generator) -> Shape:
+def _stone(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     radius, flatness = 3.0 * scale, generator.uniform(0.6, 0.9)
-    outline = _lobes(generator, [2, 3, 4, 5, 6], 0.35)
-
-    def stone(along: Points, across: Points) -> Points:
-        reach = radius * np.clip(outline(np.arctan2(across, along)), 0.4, 1.7)
-        relative = np.hypot(along, across) / reach
-        return flatness * radius * _chord(1.0, np.minimum(relative, 1)) ** 0.7
-
-    return stone
+    outline = _lobes(generator, [2, 3, 4, 5, 6], 0.35, np.arctan2(across, along))
+    relative = np.hypot(along, across) / (radius * np.clip(outline, 0.4, 1.7))
+    return flatness * radius * _chord(1.0, np.minimum(relative, 1)) ** 0.7
 
 
-def _plate(corners: tuple[int, int], radius: float, thickness: float) -> Callable[..., Shape]:
+def _plate(
+    scale: float,
+    generator: np.random.Generator,
+    along: Points,
+    across: Points,
+    *,
+    corners: tuple[int, int],
+    radius: float,
+    thickness: float,
+) -> Points:
     """Flat piece with straight edges, with bevels: a shard."""
-
-    def make(scale: float, generator: np.random.Generator) -> Shape:
-        number = generator.integers(*corners, endpoint=True)
-        angles = (np.arange(number) + generator.uniform(-0.3, 0.3, number)) * 2 * np.pi / number
-        offsets = radius * scale * generator.uniform(0.55, 1.0, number)
-
-        def plate(along: Points, across: Points) -> Points:
-            inset = np.full(np.broadcast(along, across).shape, np.inf)
-            for angle, offset in zip(angles, offsets, strict=True):
-                np.minimum(
-                    inset, offset - along * np.cos(angle) - across * np.sin(angle), out=inset
-                )
-            # A triangle's far corners are cut off: no splinter leaves the box.
-            inset = np.minimum(inset, 1.5 * radius * scale - np.hypot(along, across))
-            path: Points = np.clip(2 * inset, 0, thickness * scale)
-            return path
-
-        return plate
-
-    return make
+    number = generator.integers(*corners, endpoint=True)
+    angles = (np.arange(number) + generator.uniform(-0.3, 0.3, number)) * 2 * np.pi / number
+    offsets = radius * scale * generator.uniform(0.55, 1.0, number)
+    inset = np.full(np.broadcast(along, across).shape, np.inf)
+    for angle, offset in zip(angles, offsets, strict=True):
+        np.minimum(inset, offset - along * np.cos(angle) - across * np.sin(angle), out=inset)
+    # A triangle's far corners are cut off: no splinter leaves the box.
+    inset = np.minimum(inset, 1.5 * radius * scale - np.hypot(along, across))
+    path: Points = np.clip(2 * inset, 0, thickness * scale)
+    return path
 
 
-def _bone(scale: float, generator: np.random.Generator) -> Shape:
+def _bone(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     """A splinter of a long bone: a shell around a light core, thicker at one end."""
     length, radius = 13.0 * scale, 2.2 * scale
     taper = generator.uniform(-0.5, 0.5)
     core = generator.uniform(0.3, 0.6)
-
-    def bone(along: Points, across: Points) -> Points:
-        ends = np.sqrt(np.maximum(1 - (2 * along / length) ** 4, 0))
-        local = radius * (1 + taper * along / length) * ends
-        return _chord(local, across) - _chord(core * local, across)
-
-    return bone
+    ends = np.sqrt(np.maximum(1 - (2 * along / length) ** 4, 0))
+    local = radius * (1 + taper * along / length) * ends
+    return _chord(local, across) - _chord(core * local, across)
 
 
-def _hollow_heart(scale: float, generator: np.random.Generator) -> Shape:
+def _hollow(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     """A cavity with a few arms around the centre."""
     radius, height = 8.0 * scale, 18.0 * scale
-    outline = _lobes(generator, [2, 3, 4, 5], 0.9)
-
-    def hollow(along: Points, across: Points) -> Points:
-        reach = radius * np.clip(outline(np.arctan2(across, along)), 0.25, 1.5)
-        return height * np.sqrt(np.maximum(1 - (np.hypot(along, across) / reach) ** 2, 0))
-
-    return hollow
+    outline = _lobes(generator, [2, 3, 4, 5], 0.9, np.arctan2(across, along))
+    reach = radius * np.clip(outline, 0.25, 1.5)
+    return height * np.sqrt(np.maximum(1 - (np.hypot(along, across) / reach) ** 2, 0))
 
 
-def _gap(scale: float, generator: np.random.Generator) -> Shape:
+def _gap(scale: float, generator: np.random.Generator, along: Points, across: Points) -> Points:
     """A crack: a thin bent lens of air seen from its edge."""
     length, width, depth = 24.0 * scale, 2.0 * scale, 16.0 * scale
     bend = generator.uniform(-0.02, 0.02) / scale
-
-    def gap(along: Points, across: Points) -> Points:
-        opening = np.maximum(1 - (2 * along / length) ** 2, 0)
-        off = (across - bend * along**2) * (2 / width)
-        return depth * np.sqrt(np.maximum(opening**2 - off**2, 0))
-
-    return gap
+    opening = np.maximum(1 - (2 * along / length) ** 2, 0)
+    off = (across - bend * along**2) * (2 / width)
+    return depth * np.sqrt(np.maximum(opening**2 - off**2, 0))
 
 
 class Kind(NamedTuple):
-    """A kind of defect: its material, its shapes, and two lengths in mm at full size."""
+    """A kind of defect: its material, its path lengths, and two lengths in mm at full size."""
 
     material: str
-    make: Callable[[float, np.random.Generator], Shape]
+    path: Callable[[float, np.random.Generator, Points, Points], Points]
     reach: float  # greatest distance of a part of it from its centre
     finest: float  # smallest extent, which the subpixels have to resolve
 
@@ -297,10 +267,10 @@ DEFECTS = {
     "ball": Kind("steel", _ball, 1.2, 1.8),
     "shaving": Kind("steel", _shaving, 5.8, 0.9),
     "stone": Kind("stone", _stone, 5.5, 3.0),
-    "glass": Kind("glass", _plate((3, 5), 4.0, 4.0), 6.0, 2.0),
+    "glass": Kind("glass", partial(_plate, corners=(3, 5), radius=4.0, thickness=4.0), 6.0, 2.0),
     "bone": Kind("bone", _bone, 7.0, 2.0),
-    "pvc": Kind("pvc", _plate((4, 4), 5.0, 5.0), 7.5, 3.0),
-    "hollow_heart": Kind("air", _hollow_heart, 12.0, 4.0),
+    "pvc": Kind("pvc", partial(_plate, corners=(4, 4), radius=5.0, thickness=5.0), 7.5, 3.0),
+    "hollow_heart": Kind("air", _hollow, 12.0, 4.0),
     "gap": Kind("air", _gap, 12.5, 2.0),
 }
 
@@ -321,8 +291,6 @@ def place(
     # Within its pixel, too, it lies anywhere.
     centre = np.array([row, column]) + generator.random(2)
     turn = generator.uniform(0, 2 * np.pi)
-    shape = defect.make(scale, generator)
-
     half = int(np.ceil(defect.reach * scale / pixel)) + 1
     box = (
         slice(max(row - half, 0), min(row + half + 1, size)),
@@ -335,7 +303,7 @@ def place(
     )
     along = x[None, :] * np.cos(turn) + y[:, None] * np.sin(turn)
     across = y[:, None] * np.cos(turn) - x[None, :] * np.sin(turn)
-    path: Floats = shape(along, across).astype(np.float32)
+    path: Floats = defect.path(scale, generator, along, across).astype(np.float32)
     mask = np.zeros((size, size), bool)
     rows, columns = (s.stop - s.start for s in box)
     mask[box] = path.reshape(rows, times, columns, times).max(axis=(1, 3)) > 0

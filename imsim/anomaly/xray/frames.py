@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.stacks import Booleans, Floats
-from imsim.errors import warn
 from imsim.kernels import xray as passes
-from imsim.validation import check_between, check_choice, check_flag
 
 SMALLEST = 1e-4
 """Transmission below which a pixel counts as opaque: noise and scatter exceed it."""
@@ -103,10 +101,10 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
     return transmission
 
 
-def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
+def absorbance(transmission: Any) -> Floats:
     r"""Turn transmission into absorbance by the law of Beer and Lambert.
 
-    .. math:: A = -\ln \max(T, T_{\min})
+    .. math:: A = -\ln \max(T, 10^{-4})
 
     For a narrow spectrum it is the attenuation coefficient times the thickness, and so adds up
     along the ray.
@@ -115,34 +113,31 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     ----------
     transmission : array_like, shape (..., height, width)
         1 in the open beam.
-    smallest : float, optional
-        :math:`T_{\min}`: smaller values, zero and below among them, count as this one.
 
     Returns
     -------
     float32 array, shape (..., height, width)
-        0 in the open beam, larger the more is absorbed, at most :math:`-\ln T_{\min}`.
+        0 in the open beam, larger the more is absorbed, at most 9.21.
 
     Raises
     ------
     ImsimError
-        If there are NaN or infinities, or `smallest` is not between 0 and 1.
+        If there are NaN or infinities.
 
     Examples
     --------
     >>> from imsim.anomaly import xray
-    >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]], smallest=0.001).round(3)
-    array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
+    >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]]).round(3)
+    array([[-0.   ,  0.693,  9.21 ,  9.21 ]], dtype=float32)
     """
-    check_between("smallest", smallest)
     values = stacks.as_real("transmission", transmission)
     check_finite("transmission", values)
-    return logarithm(values.astype(np.float32), smallest)
+    return logarithm(values.astype(np.float32))
 
 
-def logarithm(transmission: Floats, smallest: float) -> Floats:
-    """Absorbance of checked transmission."""
-    return -np.log(np.maximum(transmission, np.float32(smallest)))
+def logarithm(transmission: Floats) -> Floats:
+    """Return the absorbance of checked transmission."""
+    return -np.log(np.maximum(transmission, np.float32(SMALLEST)))
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
@@ -154,30 +149,19 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
         raise imsim.ImsimError(f"{name}{where} {stacks.NOT_FINITE}")
 
 
-def segment(
-    absorbance: Any,
-    *,
-    touching: bool = False,
-    several: bool = False,
-    on_error: Literal["raise", "empty"] = "raise",
-) -> Booleans:
-    """Find the item in each frame: the pixels that absorb clearly more than the background.
+def segment(absorbance: Any) -> Booleans:
+    """Find the single item of each frame, which does not touch the border of the frame.
 
-    The border of the frame gives the background. Ridler and Calvard's threshold lies half-way
-    between background and item. Pixels above half of it belong to the item, since the rim is thin.
-    Holes are filled: a void belongs to the item. The image is averaged over 3x3 pixels first, so
-    that the mask of a sharp edge reaches one pixel beyond it.
+    Its pixels absorb clearly more than the background, which the border of the frame gives. Ridler
+    and Calvard's threshold lies half-way between background and item. Pixels above half of it
+    belong to the item, since the rim is thin. Holes are filled: a void belongs to the item. The
+    image is averaged over 3x3 pixels first, so that the mask of a sharp edge reaches one pixel
+    beyond it. Pieces below a tenth of the largest are crumbs, which are left out.
 
     Parameters
     ----------
     absorbance : array_like, shape (n, height, width)
         The item brighter than the background, see `imsim.anomaly.xray.absorbance`.
-    touching, several : bool
-        Whether items may touch the frame, and whether there may be several in one. Pieces below a
-        tenth of the largest are crumbs, which are left out.
-    on_error : {"raise", "empty"}
-        For a frame that is empty or shows something that is not allowed: raise, or return an empty
-        mask, so that a long run goes on.
 
     Returns
     -------
@@ -205,13 +189,10 @@ def segment(
     >>> bool(mask[10:20, 8:24].all()), bool(mask[:8].any())
     (True, False)
     """
-    check_flag("touching", touching)
-    check_flag("several", several)
-    check_choice("on_error", on_error, ("raise", "empty"))
     with np.errstate(over="ignore"):  # numbers beyond float32 are reported below
         frames = stacks.as_stack("absorbance", absorbance).astype(np.float32)
-    masks, problems = find_items(frames, touching=touching, several=several)
-    if problems and on_error == "raise":
+    masks, problems = find_items(frames, single=True)
+    if problems:
         index, reason = next(iter(problems.items()))
         raise imsim.ImsimError(f"absorbance[{index}] {reason}")
     return masks
@@ -252,19 +233,11 @@ def find_kind(frames: NDArray[Any]) -> str:
     return "transmission" if is_float and 0.5 < np.median(background) < 2 else "counts"
 
 
-def report(problems: dict[int, str], total: int, on_error: str) -> None:
-    """Raise for images that cannot be used, or warn of them."""
-    if not problems:
-        return
-    if on_error == "raise":
-        index, reason = min(problems.items())
-        raise imsim.ImsimError(f"images[{index}] {reason}")
-    message = f"{len(problems)} of {total} images cannot be used, {stacks.listed(problems)}"
-    warn(message, UnusableImageWarning)
+def find_items(frames: Floats, *, single: bool = False) -> tuple[Booleans, dict[int, str]]:
+    """Return masks of the items, and the reasons why frames have none, by index.
 
-
-def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Booleans, dict[int, str]]:
-    """Return masks of the items, and the reasons why frames have none, by index."""
+    A `single` one must be alone, and must not touch the frame.
+    """
     height, width = frames.shape[1:]
     if min(height, width) < 2 * BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
@@ -287,22 +260,17 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
         else:
             np.greater(frame, threshold[i] / 2, out=above[i])
     smallest = max(_SMALLEST_ITEM * height * width, 1)
-    masks, numbers = passes.items(above, smallest, _SECOND_ITEM, several)
+    masks, numbers = passes.items(above, smallest, _SECOND_ITEM, not single)
     for i, number in enumerate(numbers.tolist()):
         if i in problems:
             continue
         if number == 0:
             problems[i] = "shows specks only, no item: is the frame empty?"
-        elif number > 1 and not several:
-            problems[i] = (
-                f"shows {number} items: separate the items, or allow them with several=True"
-            )
-        elif not touching and _touches_frame(masks[i]):
+        elif single and number > 1:
+            problems[i] = f"shows {number} items: separate the items"
+        elif single and _touches_frame(masks[i]):
             masks[i] = False
-            problems[i] = (
-                "shows an item that touches the frame: take a larger frame, or allow it with "
-                "touching=True"
-            )
+            problems[i] = "shows an item that touches the frame: take a larger frame"
     return masks, problems
 
 
@@ -334,10 +302,9 @@ def _touches_frame(item: Booleans) -> bool:
     return any(edge.any() for edge in (item[0], item[-1], item[:, 0], item[:, -1]))
 
 
-def halfway(smooth: Floats) -> NDArray[np.float64]:
+def halfway(smooth: Floats) -> Any:
     """Return the threshold half-way between the means of the pixels below and above it."""
-    result: NDArray[np.float64] = passes.halfway(smooth, _ITERATIONS)
-    return result
+    return passes.halfway(smooth, _ITERATIONS)
 
 
 def eroded(masks: Booleans, width: int) -> Booleans:

@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.stacks import Booleans, Floats
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray import signal
 from imsim.anomaly.xray.frames import (
     KINDS,
-    SMALLEST,
     VARIED,
+    UnusableImageWarning,
     border,
     eroded,
     find_doubts,
     find_items,
     find_kind,
     logarithm,
-    report,
 )
 from imsim.errors import warn
 from imsim.validation import check_choice, check_flag, check_integer, check_number
@@ -101,15 +100,11 @@ class VirtualPeel(Stored):
         thickness.
     body : float
         Standard deviation, in pixels, of the Gaussian body that the filter is matched to; bodies of
-        half to twice this size pass nearly as well. 0 means no filter.
+        half to twice this size pass nearly as well.
     kind : {None, "transmission", "counts", "absorbance"}
         What pixel values mean: transmission with the open beam at 1, counts proportional to it
         (raw or 8-bit images with a bright background), or absorbance (the item is brighter). None
         learns it from the good images as a whole, and refuses if they leave a doubt.
-    touching, several : bool
-        Whether to take images whose item touches the frame, and those with several items.
-    on_error : {"empty", "raise"}
-        Give an image that cannot be used an empty mask, and warn, or raise.
     gains : bool
         Whether to subtract the gains of columns and rows. A column counts if at least 4 of its
         pixels are in the open beam, and if it differs from its neighbour by less than 0.2 in
@@ -159,6 +154,8 @@ class VirtualPeel(Stored):
         ("sigmas", np.float32, "levels"),
         ("levels", np.float32, "levels"),
         ("spread", np.float64),
+        ("autocovariance", np.float64, signal.LAGS),
+        ("gain", np.float64),
         ("rim", np.float32, signal.REACH),
         ("faults", np.bool_, None, None),
     )
@@ -168,9 +165,6 @@ class VirtualPeel(Stored):
     trend: float = 5.0
     body: float = 1.25
     kind: Literal["transmission", "counts", "absorbance"] | None = None
-    touching: bool = True
-    several: bool = True
-    on_error: Literal["empty", "raise"] = "empty"
     gains: bool = True
 
     @all_or_nothing
@@ -203,7 +197,7 @@ class VirtualPeel(Stored):
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
-        report(problems, len(frames), self.on_error)
+        _warn_of(problems, len(frames))
         raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
@@ -218,12 +212,11 @@ class VirtualPeel(Stored):
         self.levels_, self.sigmas_ = _strength(texture, trend)
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
-        if self.body:
-            self.autocovariance_ = signal.autocovariance(equal, masks)
-            equal = [signal.filtered(t, self.autocovariance_, self.body) for t in equal]
-            inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
-            self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
-            equal = [t / np.float32(self.gain_) for t in equal]
+        self.autocovariance_ = signal.autocovariance(equal, masks)
+        equal = [signal.filtered(t, self.autocovariance_, self.body) for t in equal]
+        inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
+        self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
+        equal = [t / np.float32(self.gain_) for t in equal]
         self.rim_ = signal.rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
@@ -233,7 +226,7 @@ class VirtualPeel(Stored):
         Raises
         ------
         ImsimError
-            If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
+            If nothing was fitted.
 
         Warns
         -----
@@ -248,14 +241,13 @@ class VirtualPeel(Stored):
         def peel(part: slice) -> dict[int, str]:
             found = self._texture(frames, part)
             inside = masks[part] = found.masks
-            texture = self._equalised(found)
-            if self.body:
-                texture = signal.filtered(texture, self.autocovariance_, self.body) / self.gain_
+            texture = signal.filtered(self._equalised(found), self.autocovariance_, self.body)
+            texture /= np.float32(self.gain_)
             result[part] = signal.divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), stacks.batch_images(frames)))
-        report(problems, len(frames), self.on_error)
+        _warn_of(problems, len(frames))
         return Peeled(result, masks, problems)
 
     def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
@@ -267,11 +259,6 @@ class VirtualPeel(Stored):
         self.rim_ = signal.rim_strength(textures[some], masks[some])
         return signal.divided_by_rim(textures, masks, self.rim_)
 
-    def problems(self, images: Any) -> dict[int, str]:
-        """Return the reasons why images cannot be used, by their indices."""
-        self._check_fitted()
-        return _merged(p.problems for p in self._textures(stacks.as_stack("images", images)))
-
     def doubts(self, images: Any) -> dict[int, str]:
         """Return the reasons to doubt that images are X-ray images of single items, by index."""
         self._check_fitted()
@@ -279,32 +266,24 @@ class VirtualPeel(Stored):
 
         def doubt(part: slice) -> dict[int, str]:
             absorbed = self._absorbance(frames[part])
-            items, _ = find_items(absorbed, touching=True, several=True)
+            items, _ = find_items(absorbed)
             found = find_doubts(absorbed, items)
             texture, trend, masks, _ = self._texture(frames, part)
             for i, mask in enumerate(masks):
-                if mask.any() and _is_varied(texture[i][mask], trend[i][mask]):
-                    found.setdefault(i, VARIED)
+                if mask.any():  # does it vary like the brightness within a photograph?
+                    most = float(np.quantile(np.abs(texture[i][mask]), 0.9))
+                    spread = _HEAVY * _deviation(texture[i][mask])
+                    if most > max(_VARIED * float(np.median(trend[i][mask])), spread):
+                        found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
         return _merged(in_parts(doubt, len(frames), stacks.batch_images(frames)))
 
-    def get_state(self) -> State:
-        """Return what ``from_state`` needs; without a body there is no filter."""
-        told, arrays = super().get_state()
-        if self.body:
-            arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
-        return told, arrays
-
     def _check_learned(self, arrays: Arrays) -> None:
         check_choice("kind", self.kind_, KINDS if self.kind is None else (self.kind,))
-        positive = [self.spread_, *self.sigmas_, *self.rim_]
-        if self.body:
-            self.autocovariance_ = arrays.take("autocovariance", np.float64, signal.LAGS)
-            self.gain_ = arrays.take("gain", np.float64).item()
-            positive += [self.gain_, self.autocovariance_[0]]
+        positive = [self.spread_, self.gain_, self.autocovariance_[0], *self.sigmas_, *self.rim_]
         unlikely = self.faults_.all() or (np.diff(self.levels_) < 0).any()
-        if not positive[1:] or min(positive) <= 0 or unlikely:
+        if min(positive) <= 0 or unlikely:
             raise imsim.OptionError("the scale of the peel is none that good images have")
 
     def _equalised(self, found: _Texture) -> Floats:
@@ -321,7 +300,7 @@ class VirtualPeel(Stored):
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
-        items, problems = find_items(absorbed, touching=self.touching, several=self.several)
+        items, problems = find_items(absorbed)
         masks = eroded(items, self.width)
         for i in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
             problems.setdefault(
@@ -380,16 +359,21 @@ class VirtualPeel(Stored):
             return np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share: Any = values / np.where(around > 0, around, np.float32(np.nan))
-        return logarithm(share, SMALLEST)
+        return logarithm(share)
 
     def _check_parameters(self) -> None:
         check_integer("width", self.width, 0, 1000)
         check_number("trend", self.trend, 0.5, 1000)
-        check_number("body", self.body, 0, 1000)
+        check_number("body", self.body, 0.1, 1000)
         check_choice("kind", self.kind, (None, *KINDS))
-        check_choice("on_error", self.on_error, ("empty", "raise"))
-        for name in ("touching", "several", "gains"):
-            check_flag(name, getattr(self, name))
+        check_flag("gains", self.gains)
+
+
+def _warn_of(problems: dict[int, str], total: int) -> None:
+    """Warn of images that cannot be used."""
+    if problems:
+        message = f"{len(problems)} of {total} images cannot be used, {stacks.listed(problems)}"
+        warn(message, UnusableImageWarning)
 
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
@@ -399,12 +383,6 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
 def _deviation(values: NDArray[Any]) -> float:
     """Return a robust standard deviation about zero."""
     return float(stacks.ROBUST * np.median(np.abs(values))) if values.size else 0.0
-
-
-def _is_varied(texture: Floats, trend: Floats) -> bool:
-    """Tell whether absorbance varies within an item like brightness within a photograph."""
-    most = float(np.quantile(np.abs(texture), 0.9))
-    return most > _VARIED * float(np.median(trend)) and most > _HEAVY * _deviation(texture)
 
 
 def _strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:

@@ -1,8 +1,4 @@
-"""What X-ray images are made of: faults and gains of the sensor, and the texture of items.
-
-Of the sensor: pixels and lines that never tell the truth, outliers, and gains that drift. Of the
-texture: its trend, the filter for a small body in it, and its strength at the rim.
-"""
+"""What X-ray images are made of: faults and gains of the sensor, and the texture of items."""
 
 from __future__ import annotations
 
@@ -89,7 +85,8 @@ def faults_of(images: Floats, dark: float = DARK) -> Booleans:
     deviation = np.std(images, axis=0)
     variation = np.log(np.maximum(deviation, _STILL))
     middle = np.median(images, axis=0)
-    found = lone(middle[None])[0] | _alone(middle) | _alone(variation)
+    lone = (without_lone(middle[None])[0] != middle) & ~np.isnan(middle)
+    found = lone | _alone(middle) | _alone(variation)
     dead = (images > dark).mean(axis=0) > _NEARLY_ALL
     if len(images) >= _MANY:
         dead |= (deviation < _STILL) & (np.abs(middle) > _CLEAR)
@@ -144,16 +141,9 @@ def _sources(shape: tuple[int, int], packed: bytes) -> list[tuple[NDArray[Any], 
     return [(p, (w / every).astype(np.float32)) for p, w in zip(places, weights, strict=True)]
 
 
-def without_lone(images: Floats) -> Floats:
-    """Replace lone outliers by the middle of their neighbours."""
-    result: Floats = passes.without_lone(images, _LONE)
-    return result
-
-
-def lone(images: Floats) -> Booleans:
-    """Find lone outliers: pixels far from eight neighbours that are alike."""
-    result: Booleans = (without_lone(images) != images) & ~np.isnan(images)
-    return result
+def without_lone(images: Floats) -> Any:
+    """Replace lone outliers, far from eight neighbours that are alike, by the middle of these."""
+    return passes.without_lone(images, _LONE)
 
 
 def _alone(image: Floats) -> Booleans:
@@ -186,9 +176,8 @@ def _clusters(image: Floats, size: int) -> Booleans:
     down = sum(windows[..., y, x] * steps[y] for y, x in ring) / lever
     across = sum(windows[..., y, x] * steps[x] for y, x in ring) / lever
 
-    def apart(y: int, x: int) -> Floats:
-        found: Floats = windows[..., y, x] - level - down * steps[y] - across * steps[x]
-        return found
+    def apart(y: int, x: int) -> Any:
+        return windows[..., y, x] - level - down * steps[y] - across * steps[x]
 
     spread = np.ptp([apart(y, x) for y, x in ring], axis=0) + _ROUNDING * np.abs(level)
     inner = [place for place in places if place not in ring]
@@ -258,8 +247,13 @@ def gains_of(absorbed: Floats) -> tuple[Floats, Floats]:
     if not finite.all():
         absorbed = np.where(finite[:, None, None], absorbed, np.float32(0))
     beam = _open_beam(absorbed)
-    columns, rows = map(_summed, passes.steps(absorbed, beam, _LARGEST_STEP))
-    return columns, rows
+    found = []
+    for totals, pairs in passes.steps(absorbed, beam, _LARGEST_STEP):
+        means = np.where(pairs < _LEAST_PAIRS, 0, totals / np.maximum(pairs, 1))
+        gains = np.pad(np.cumsum(means, axis=1), ((0, 0), (1, 0)))
+        gains -= gains.mean(axis=1, keepdims=True)
+        found.append(gains.astype(np.float32))
+    return found[0], found[1]
 
 
 def _open_beam(absorbed: Floats) -> Booleans:
@@ -283,16 +277,6 @@ def _rough(first: Floats, last: Floats) -> Floats:
     """Return the gains of strips along two opposite sides: the lesser, as an item only absorbs."""
     lesser = np.minimum(*(side - np.median(side, axis=1, keepdims=True) for side in (first, last)))
     return np.where(np.abs(lesser) < _ROUGH, lesser, np.float32(0))
-
-
-def _summed(steps: Doubles) -> Floats:
-    """Return gains: the sums of the mean differences, from their totals and numbers (2, n, m)."""
-    totals, pairs = steps
-    gains = np.zeros((totals.shape[0], totals.shape[1] + 1))
-    means = np.where(pairs < _LEAST_PAIRS, 0, totals / np.maximum(pairs, 1))
-    np.cumsum(means, axis=1, out=gains[:, 1:])
-    gains -= gains.mean(axis=1, keepdims=True)
-    return gains.astype(np.float32)
 
 
 def smoothed(image: Floats, sigma: float) -> Floats:
@@ -325,12 +309,11 @@ def _blocks(length: int, sigma: float) -> Iterator[tuple[slice, slice, Floats]]:
 
 
 @kept
-def _gaussian(reach: int, block: int, sigma: float) -> Floats:
+def _gaussian(reach: int, block: int, sigma: float) -> Any:
     """Return the weights of the pixels from `reach` before a block to `reach` behind it."""
     distance = np.arange(block)[:, None] + reach - np.arange(block + 2 * reach)
     weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    result: Floats = weights.astype(np.float32)
-    return result
+    return weights.astype(np.float32)
 
 
 def autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Doubles:
@@ -347,7 +330,7 @@ def autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Dou
     return products / np.maximum(pairs, 1)
 
 
-def filtered(textures: Floats, covariance: Doubles, body: float) -> Floats:
+def filtered(textures: Floats, covariance: Doubles, body: float) -> Any:
     r"""Filter for a Gaussian body within texture of the given autocovariance.
 
     The spectrum of the body, of `body` pixels, over the power spectrum N of the texture:
@@ -361,13 +344,11 @@ def filtered(textures: Floats, covariance: Doubles, body: float) -> Floats:
     spectra = _transform(textures, shape)
     spectra *= _transfer(shape, tuple(covariance.tolist()), body)
     found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=_threads(textures))
-    height, width = textures.shape[1:]
-    result: Floats = found[:, :height, :width]
-    return result
+    return found[:, : textures.shape[1], : textures.shape[2]]
 
 
 @kept
-def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: float) -> Floats:
+def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: float) -> Any:
     """Return the transfer function of `filtered`, at the frequencies of a transform of reals."""
     covariance = np.array(autocovariance)
     distance = _distance(shape)
@@ -377,14 +358,12 @@ def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: f
     y, x = scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
     spectrum = np.exp(-2 * (np.pi * body) ** 2 * (y**2 + x**2))
     transfer = spectrum / (power + _RIDGE * covariance[0])  # the mean of N is the variance
-    tapered = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
-    result: Floats = tapered.astype(np.float32)
-    return result
+    tapered: Any = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
+    return tapered.astype(np.float32)
 
 
-def _transform(images: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=_threads(images))
-    return result
+def _transform(images: NDArray[Any], shape: tuple[int, int]) -> Any:
+    return scipy.fft.rfft2(images, shape, workers=_threads(images))
 
 
 def _threads(images: NDArray[Any]) -> int:
@@ -404,10 +383,9 @@ def _distance(shape: tuple[int, int]) -> Doubles:
     return np.hypot(y[:, None], x)
 
 
-def rim_distances(masks: Booleans) -> NDArray[np.int32]:
+def rim_distances(masks: Booleans) -> Any:
     """Return the chessboard distance of pixels from the rim of their mask, at most `REACH`."""
-    result: NDArray[np.int32] = passes.distances(masks, REACH)
-    return result
+    return passes.distances(masks, REACH)
 
 
 def rim_strength(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Floats:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imsim.cli.anomaly.report import add_report
+from imsim.cli.anomaly.labelled import add_report, add_simulate
 from imsim.cli.anomaly.score import add_score
-from imsim.cli.anomaly.simulate import add_simulate
 from imsim.cli.anomaly.train import add_info, add_train, add_update
 from imsim.cli.anomaly.watch import add_watch
 

@@ -55,6 +55,11 @@ class Place(NamedTuple):
     centre_x: float
     centre_y: float
 
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Return its rows and columns."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
     @classmethod
     def of(cls, record: Record) -> Place | None:
         """Return the place that a row names, as numbers or as text."""

@@ -8,9 +8,9 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
     from imsim.anomaly import InspectionRecord
-    from imsim.anomaly.inspection_report import Where
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +77,13 @@ class Shown:
             if not folder:
                 raise OptionError(f"--{option}: is empty; name a folder")
             check_folder(folder, arguments.images)
-            _check_apart(folder, arguments.images)
+            place = os.path.realpath(folder)
+            for path in arguments.images:  # pictures beside it would be scored as images later
+                file = file_of(path)
+                if not os.path.isdir(path) and place == os.path.realpath(os.path.dirname(file)):
+                    raise OptionError(
+                        f"{folder}: holds {file}, which is read; name a folder elsewhere"
+                    )
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ImsimError(f"{folder}: cannot be written: no permission")
         if not self:
@@ -107,25 +112,41 @@ class Shown:
         """Take the rows of an earlier run, whose images are not at hand."""
         for row in rows:
             self.kept += self._is_wanted(row)
-            self._unseen(row)
+            self._keep(row)
 
     def add(self, found: Found) -> None:
-        """Take rows, and what there is to show for them."""
+        """Take rows, and what there is to show for them; write the maps."""
         if not self:
             return
-        maps = self._maps(found)
-        for row, image in zip(found.rows, found.seen, strict=True):
-            if image is None or row.reason is not None:
-                self._unseen(row, found.frame)
-            elif self.record is not None:
-                from imsim.anomaly.detector import Inspection
+        from imsim.anomaly.inspection_report import maps_of
 
-                flagged = np.array([row.verdict == ANOMALY])
-                one = Inspection(np.array([row.anomaly_score]), {})
-                places = _where(row, found.frame)
-                self.record.add([row.image], one, flagged, image[None], maps, [places])
-        for _ in maps:  # those behind the last reject
-            pass
+        wanted, frame = [self._is_wanted(row) for row in found.rows], None
+        if found.frame is not None and self.maps and any(wanted):
+            frame = np.full(found.frame.shape, np.nan, np.float32)
+            wanted = [True] * len(wanted)  # in a frame that has a map, all items are on it
+        seen = [None if r.reason else s for r, s in zip(found.rows, found.seen, strict=True)]
+        mapped = [s for s, is_wanted in zip(seen, wanted, strict=True) if is_wanted]
+        images = [image for image in mapped if image is not None]
+        maps = maps_of(self.detector, np.stack(images)) if images else iter(())
+        for row, image, is_wanted in zip(found.rows, seen, wanted, strict=True):
+            has_map = is_wanted and image is not None
+            values = next(maps) if has_map else None
+            if frame is not None and values is not None and row.place is not None:
+                # The box is in the middle of the map; boxes of items that touch overlap.
+                box, there = row.place, frame[row.place.box]
+                top, left = (
+                    side // 2 - length // 2
+                    for side, length in zip(values.shape, (box.height, box.width), strict=True)
+                )
+                here = values[top : top + box.height, left : left + box.width]
+                np.fmax(there, here, out=there)
+            elif has_map and values is None and self.maps:
+                say(f"note: {row.name}: has no map, which failed")
+            elif values is not None and self.maps:
+                self._write(row.image, values)
+            self._keep(row, image, values if row.verdict == ANOMALY else None, found.frame)
+        if frame is not None:
+            self._write(found.rows[0].image, frame)
 
     def again(self, rows: Sequence[Score], pictures: Pictures) -> None:
         """Take the rows of images that were read elsewhere, and read those that are shown."""
@@ -135,64 +156,28 @@ class Shown:
         quiet.notes = KeptNotes()  # said with the rows
         places = {path: place for place, path in enumerate(pictures.files)}
 
-        def found(image: str) -> tuple[str, int | None]:
-            """Return the file of an image, and its index there."""
-            return (image, None) if image in places else without_index(image)
+        def place(row: Score) -> tuple[int, int]:
+            """Return the number of the file of an image, and that of the image in it."""
+            named = (row.image, 0) if row.image in places else without_index(row.image)
+            return places.get(named[0], -1), named[1] or 0
 
-        def place(image: str) -> tuple[int, int]:
-            file, index = found(image)
-            return places.get(file, -1), index or 0
-
-        by_image: dict[str, list[Score]] = {}
-        for row in rows:
-            by_image.setdefault(row.image, []).append(row)
-        for image in sorted(by_image, key=place):
-            ours = by_image[image]
-            if not any(map(self._is_wanted, ours)):
-                for row in ours:
-                    self._unseen(row)
-                continue
-            file, index = found(image)
-            chosen = range if index is None else partial(_only, index)
-            picture = next(quiet.each_of(file, choose=chosen), None)
-            if isinstance(picture, Picture) and picture.path == image:
-                self.add(self.judge.again(picture, ours))
-            else:
+        for (_, index), group in groupby(sorted(rows, key=place), place):
+            ours = list(group)
+            image = ours[0].image
+            if any(map(self._is_wanted, ours)):
+                only = range if image in places else lambda _, index=index: [index]
+                file = image if image in places else without_index(image)[0]
+                picture = next(quiet.each_of(file, choose=only), None)
+                if isinstance(picture, Picture) and picture.path == image:
+                    self.add(self.judge.again(picture, ours))
+                    continue
                 say(f"note: {image}: is not shown, since it cannot be read here")
-                for row in ours:
-                    self._unseen(row)
+            for row in ours:
+                self._keep(row)
 
     def _is_wanted(self, row: Score) -> bool:
         """Whether there is to be a picture or a map of an image."""
         return row.verdict == ANOMALY or (self.every and row.verdict != NOT_INSPECTED)
-
-    def _maps(self, found: Found) -> Iterator[Any]:
-        """Write the maps, and yield those of rejects."""
-        from imsim.anomaly.inspection_report import maps_of
-
-        # In a frame that has a map, all items are on it.
-        is_shown = found.frame is not None and self.maps and any(map(self._is_wanted, found.rows))
-        seen = [
-            (row, image)
-            for row, image in zip(found.rows, found.seen, strict=True)
-            if image is not None and row.reason is None and (is_shown or self._is_wanted(row))
-        ]
-        frame = None
-        if is_shown and found.frame is not None:
-            frame = np.full(found.frame.shape, np.nan, np.float32)
-        values_of = maps_of(self.detector, np.stack([image for _, image in seen])) if seen else ()
-        for (row, _), values in zip(seen, values_of, strict=True):
-            if frame is None:
-                if self.maps:
-                    self._write(row.image, values)
-            elif values is None:
-                say(f"note: {row.name}: has no map, which failed")
-            else:
-                _paste(frame, values, row)
-            if row.verdict == ANOMALY:
-                yield values
-        if frame is not None:
-            self._write(found.rows[0].image, frame)
 
     def end(self) -> Iterator[str]:
         """Write the report; yield where it is, and where the maps are."""
@@ -203,75 +188,42 @@ class Shown:
             kept = f"; not made for rows of an earlier run: {self.kept}" if self.kept else ""
             yield f"Maps of {what}: {self.written} in {self.maps}{kept}"
 
-    def _unseen(self, row: Score, frame: Array | None = None) -> None:
+    def _keep(
+        self,
+        row: Score,
+        image: Array | None = None,
+        values: Array | None = None,
+        frame: Array | None = None,
+    ) -> None:
+        """Give the report a row, and what it is to show."""
         if self.record is not None:
-            score = math.nan if row.reason is not None else row.anomaly_score
-            self.record.add_unseen(
+            self.record.add(
                 row.image,
-                score,
+                math.nan if row.reason is not None else row.anomaly_score,
                 flagged=row.verdict == ANOMALY,
                 reason=row.reason or "",
-                where=_where(row, frame),
+                image=image,
+                values=values,
+                box=None if row.place is None else row.place.box,
+                frame=frame,
             )
 
-    def _write(self, image: str, values: Array | None) -> None:
+    def _write(self, image: str, values: Array) -> None:
         """Write a map, in the place of one of the same name."""
-        if values is None:
-            say(f"note: {image}: has no map, which failed")
-            return
         from imsim.anomaly.report import dissimilarity_scale
         from imsim.pages import png
 
-        stem = os.path.join(self.maps, _name_below(image, self.base))
+        # Each image has a path of its own, with what chooses it, ``[3]``.
+        file = file_of(image)
+        chosen = image[len(file) :].replace("%", "%25").replace(os.sep, "%2F")
+        below = os.path.relpath(os.path.abspath(file), self.base) + chosen
+        stem = os.path.join(self.maps, below)
         make_folder(os.path.dirname(stem))
-        with replaced_map(f"{stem}.{self.detector.metric}.{self.ending}") as file:
+        with replaced_map(f"{stem}.{self.detector.metric}.{self.ending}") as new:
             if self.ending == "npy":
-                with open(file, "wb") as stream:  # np.save would add an ending to a name
+                with open(new, "wb") as stream:  # np.save would add an ending to a name
                     np.save(stream, values.astype(np.float32), allow_pickle=False)
             else:
                 scale = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
-                Path(file).write_bytes(png(scale.colours_of(values)))
+                Path(new).write_bytes(png(scale.colours_of(values)))
         self.written += 1
-
-
-def _where(row: Score, frame: Array | None) -> Where | None:
-    """Return the box of an item, and the frame that it lies in, if it is at hand."""
-    if row.place is None:
-        return None
-    from imsim.anomaly.inspection_report import Where
-
-    box = row.place
-    return Where((slice(box.y, box.y + box.height), slice(box.x, box.x + box.width)), frame)
-
-
-def _paste(frame: Array, values: Array, row: Score) -> None:
-    """Put the map of an item, whose box is in its middle, where the item lies in the frame."""
-    box = row.place
-    if box is None:
-        return
-    top, left = values.shape[0] // 2 - box.height // 2, values.shape[1] // 2 - box.width // 2
-    there = frame[box.y : box.y + box.height, box.x : box.x + box.width]
-    # Boxes of items that touch overlap.
-    np.fmax(there, values[top : top + box.height, left : left + box.width], out=there)
-
-
-def _only(index: int, _: int) -> list[int]:
-    """Choose one image of a file."""
-    return [index]
-
-
-def _check_apart(folder: str, images: Iterable[str]) -> None:
-    """Refuse the folder that an image lies in: pictures in it would be scored as images later."""
-    for path in images:
-        file = file_of(path)
-        if not os.path.isdir(path) and os.path.realpath(folder) == os.path.realpath(
-            os.path.dirname(file)
-        ):
-            raise OptionError(f"{folder}: holds {file}, which is read; name a folder elsewhere")
-
-
-def _name_below(image: str, folder: str) -> str:
-    """Return a path below a folder for an image, of each its own: with what chooses it, ``[3]``."""
-    file = file_of(image)
-    chosen = image[len(file) :].replace("%", "%25").replace(os.sep, "%2F")
-    return os.path.relpath(os.path.abspath(file), folder) + chosen

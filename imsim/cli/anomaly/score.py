@@ -6,37 +6,13 @@ import argparse
 import math
 import os
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture, file_of
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    Correction,
-    KeptNotes,
-    Pictures,
-    Unusable,
-    add_fields,
-    digest,
-    field_files,
-    load_any,
-)
-from imsim.cli.anomaly.judges import (
-    ABOUT_ITEMS,
-    ANOMALY,
-    GOOD,
-    NOT_INSPECTED,
-    ImageJudge,
-    Place,
-    Score,
-    add_strips,
-    check_order,
-    judge_of,
-    load_judge,
-    unusable,
-)
+from imsim.cli.anomaly import inputs, judges
 from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.fleet import (
     FLEET_HELP,
@@ -65,7 +41,7 @@ class Run(NamedTuple):
     folder: str  # where relative paths begin
 
 
-def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
+def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[judges.Score]:
     """Score the images that are not known on a cluster, and yield the rows as they come."""
     pictures, sha256 = rows.pictures, rows.terms.model_sha256
     run = Run(arguments.model, sha256, arguments.flat, arguments.dark, os.getcwd())
@@ -73,12 +49,12 @@ def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
     parts = list(parts_of(files, {("", label) for label in rows.known}))
     if not parts:
         return
-    inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
-    number, folders = secrets.token_hex(8), folders_of(inputs)
+    files_read = [arguments.model, *pictures.paths, *inputs.field_files(arguments)]
+    number, folders = secrets.token_hex(8), folders_of(files_read)
     order = Order(_load, score_parts, run, number, folders, arguments.workers)
 
-    def lost(part: Part) -> Score:
-        return unusable(part.name(part.subject), LOST)
+    def lost(part: Part) -> judges.Score:
+        return judges.unusable(part.name(part.subject), LOST)
 
     with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order) as fleet:
         for answer in as_they_come(fleet, parts, lost):
@@ -89,22 +65,24 @@ def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[Score]:
             yield from answer.results
 
 
-def _load(run: Run) -> ImageJudge:
+def _load(run: Run) -> judges.ImageJudge:
     """Load what judges the images of a run, on a worker."""
     model = os.path.join(run.folder, run.model)
     flat, dark = (path and os.path.join(run.folder, path) for path in (run.flat, run.dark))
-    detector = load_any(model)
-    if digest(model) != run.model_sha256:
+    detector = inputs.load_any(model)
+    if inputs.digest(model) != run.model_sha256:
         raise ImsimError(f"{model}: is another file there", "copy the model to all machines")
     fields = argparse.Namespace(flat=flat, dark=dark)
-    return judge_of(detector, Correction(fields, tell=lambda _: None))  # the command tells it
+    return judges.judge_of(
+        detector, inputs.Correction(fields, tell=lambda _: None)
+    )  # the command tells it
 
 
-def score_parts(judge: ImageJudge, run: Run, parts: list[Part], threads: int) -> Answer:
+def score_parts(judge: judges.ImageJudge, run: Run, parts: list[Part], threads: int) -> Answer:
     """Score images, on a worker."""
     opened = Opened()
-    pictures = Pictures([], run.folder)
-    pictures.notes = notes = KeptNotes()
+    pictures = inputs.Pictures([], run.folder)
+    pictures.notes = notes = inputs.KeptNotes()
     images = (pictures.each_of(part.subject, choose=opened.choice(part)) for part in parts)
     with imsim.workers(threads):
         results = [row for found in judge.found(chain.from_iterable(images)) for row in found.rows]
@@ -115,7 +93,7 @@ HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
 the good ones.
 
-{IMAGES} They must
+{inputs.IMAGES} They must
 have the size and the type of those learned from. An image of which this is not
 so, or that cannot be read, or shows nothing to compare, is named and has its
 row: it is not inspected, and so rejected like an anomaly.
@@ -131,7 +109,7 @@ and one with the row of an image that was changed since, if its score is another
 
 --report and --maps show what was found: a page, and where each reject differs.
 
-{ABOUT_ITEMS}
+{judges.ABOUT_ITEMS}
 
 {FLEET_HELP}With it, what --report and --maps show is read once more, here.
 
@@ -154,9 +132,9 @@ def add_score(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
     add("--resume", action="store_true", help="keep the rows that FILE has, and add the others")
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
-    add_strips(parser)
+    judges.add_strips(parser)
     add_pictures(parser)
-    add_fields(parser)
+    inputs.add_fields(parser)
     add_fleet(parser)
 
 
@@ -170,24 +148,24 @@ class Terms(NamedTuple):
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
     output_format(arguments)
-    inputs = [arguments.model, *arguments.images, *field_files(arguments)]
-    check_output(arguments.output, inputs, resume=arguments.resume)
-    refuse_pipes(arguments, inputs)
+    files_read = [arguments.model, *arguments.images, *inputs.field_files(arguments)]
+    check_output(arguments.output, files_read, resume=arguments.resume)
+    refuse_pipes(arguments, files_read)
     for option, value in (("--scheduler", arguments.scheduler), ("--maps", arguments.maps)):
         if arguments.strips and value is not None:
             raise OptionError(f"{option}: is for images one by one; leave it or --strips out")
-    judge = load_judge(arguments)
+    judge = judges.load_judge(arguments)
     shown = Shown(arguments, judge)
-    pictures = Pictures(arguments.images)
+    pictures = inputs.Pictures(arguments.images)
     if arguments.strips:
-        check_order(pictures.files)
+        judges.check_order(pictures.files)
     rows = Rows(arguments, judge, pictures)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
         if writer is not None and rows.known:
-            changed = changed_since(writer.written, [*rows.known, *field_files(arguments)])
-            is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
+            changed = changed_since(writer.written, [*rows.known, *inputs.field_files(arguments)])
+            is_other = not changed.isdisjoint(map(file_of, inputs.field_files(arguments)))
             stale = {name for name in rows.known if is_other or file_of(name) in changed}
             _check_earlier(rows, stale)
             rows.finish()
@@ -208,12 +186,12 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     return rows.status(arguments.fail_on_anomaly)
 
 
-def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[Score]:
+def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[judges.Score]:
     """Score the images that have no row yet, here or on a cluster."""
     judge, pictures = rows.judge, rows.pictures
     if arguments.scheduler is not None:
-        odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
-        every: list[Score] = []
+        odd = (judges.unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
+        every: list[judges.Score] = []
         for row in chain(odd, scored_afar(arguments, rows)):
             yield row
             every += [row] if shown else []
@@ -231,16 +209,16 @@ class Rows:
     def __init__(
         self,
         arguments: argparse.Namespace,
-        judge: ImageJudge,
-        pictures: Pictures,
+        judge: judges.ImageJudge,
+        pictures: inputs.Pictures,
         first: tuple[str, ...] = (),
     ) -> None:
         self.form = output_format(arguments)
         self.judge, self.pictures, self.kind = judge, pictures, judge.kind
         self.file = arguments.output
-        self.terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
+        self.terms = Terms(float(judge.detector.threshold_), inputs.digest(arguments.model))
         self.count = self.anomalies = self.rejected = self.without = 0
-        self.known: dict[str, list[Score]] = {}  # rows of an earlier run by their images
+        self.known: dict[str, list[judges.Score]] = {}  # rows of an earlier run by their images
         self.last: str | None = None  # the image of the last one of them
         self._more = self.terms._asdict() if self.form == "csv" else {"kind": self.kind}
         self.writer = self._opened(arguments, first)
@@ -255,7 +233,7 @@ class Rows:
 
     def _opened(
         self, arguments: argparse.Namespace, first: tuple[str, ...]
-    ) -> Writer[Score | None] | None:
+    ) -> Writer[judges.Score | None] | None:
         """Open what rows are written with, further columns first; refuse rows of another model."""
         judge, terms = self.judge, self.terms
         layout: Csv | Json
@@ -275,17 +253,19 @@ class Rows:
             return None
         found: set[Terms] = set()
 
-        def parse(record: Record) -> Score | None:
+        def parse(record: Record) -> judges.Score | None:
             if record.get("kind", self.kind) != self.kind:
                 return None
             if self.form == "csv":
                 found.add(Terms(float(record["threshold"]), record["model_sha256"]))
             value = record["anomaly_score"]
-            if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
+            if record["verdict"] not in (judges.GOOD, judges.ANOMALY, judges.NOT_INSPECTED):
                 raise ValueError("no verdict")
             score = math.nan if value in ("", None) else float(value)
-            place = Place.of(record) if judge.columns else None
-            return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
+            place = judges.Place.of(record) if judge.columns else None
+            return judges.Score(
+                record["image"], score, record["verdict"], record["reason"] or None, place
+            )
 
         writer = Writer(layout, arguments.output, arguments.resume, parse)
         if found - {terms}:
@@ -304,7 +284,7 @@ class Rows:
         file = [p for p in self.pictures.each_of(file_of(self.last)) if p.path == self.last]
         for found in self.judge.found(file):
             for row in found.rows[len(have) :]:
-                list(self.add(row, **first))
+                self.add(row, **first)
                 have.append(row)
 
     def there(self) -> str:
@@ -316,10 +296,11 @@ class Rows:
         """Tell whether the file has a row of an image."""
         return image in self.known
 
-    def add(self, row: Score, **first: Any) -> Iterator[str]:
-        """Write a row, with values of further columns, or yield it for the terminal."""
-        if row.verdict == NOT_INSPECTED:
-            self.pictures.fail(Unusable(row.name, str(row.reason)))
+    def add(self, row: judges.Score, **first: Any) -> list[str]:
+        """Write a row, with values of further columns, or return it for the terminal."""
+        if row.verdict == judges.NOT_INSPECTED:
+            self.pictures.fail(inputs.Unusable(row.name, str(row.reason)))
+        lines = []
         if self.writer is not None:
             self.writer.row({**self._more, **first, **row.record()})
         else:
@@ -327,19 +308,20 @@ class Rows:
             space = width() - 30 - 7 * len(names)
             if not self.count + self.without:
                 heads = "".join(f"{name:>7}" for name in names)
-                yield f"{'':{space}}{heads}{'score':>12}  verdict"
+                lines.append(f"{'':{space}}{heads}{'score':>12}  verdict")
             score = "" if math.isnan(row.anomaly_score) else f"{row.anomaly_score:.6g}"
             box = "".join(f"{getattr(row.place, name, ''):>7}" for name in names)
             name = padded(shortened(row.image, space), space)
-            yield f"{name}{box}{score:>12}  {row.verdict}"
+            lines.append(f"{name}{box}{score:>12}  {row.verdict}")
         self._count(row)
+        return lines
 
-    def _count(self, row: Score) -> None:
+    def _count(self, row: judges.Score) -> None:
         is_without = self.kind == "item" and row.place is None
         self.without += is_without
         self.count += not is_without
-        self.anomalies += row.verdict == ANOMALY
-        self.rejected += row.verdict == NOT_INSPECTED and not is_without
+        self.anomalies += row.verdict == judges.ANOMALY
+        self.rejected += row.verdict == judges.NOT_INSPECTED and not is_without
 
     def end(self) -> Iterator[str]:
         """Yield a summary, unless rows go to standard output in a format of their own."""
@@ -382,21 +364,20 @@ def _check_earlier(rows: Rows, stale: set[str]) -> None:
     """Score an image of an earlier run, and those changed since, again; refuse other results."""
     pictures = rows.pictures
     inspected = {
-        name for name, known in rows.known.items() if any(r.verdict != NOT_INSPECTED for r in known)
+        name
+        for name, known in rows.known.items()
+        if any(r.verdict != judges.NOT_INSPECTED for r in known)
     }
     first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
     for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
         found = [row for one in rows.judge.found([picture]) for row in one.rows]
-        known = rows.known.get(picture.path)  # None for a stack that can no longer be read
-        is_last = picture.path == rows.last  # of which some rows may be missing
-        if known is None or not _same(found[: len(known)] if is_last else found, known):
+        known = rows.known.get(picture.path, [])  # none of a stack that can no longer be read
+        if picture.path == rows.last:  # of which some rows may be missing
+            found = found[: len(known)]
+        if not known or len(found) != len(known) or not all(map(_is_same, found, known)):
             raise ImsimError(another_run(str(rows.file), picture.path))
 
 
-def _same(found: Sequence[Score], known: Sequence[Score]) -> bool:
-    return len(found) == len(known) and all(
-        one.verdict == other.verdict
-        and one.place == other.place
-        and same_score(one.anomaly_score, other.anomaly_score)
-        for one, other in zip(found, known, strict=True)
-    )
+def _is_same(one: judges.Score, other: judges.Score) -> bool:
+    is_alike = (one.verdict, one.place) == (other.verdict, other.place)
+    return is_alike and same_score(one.anomaly_score, other.anomaly_score)

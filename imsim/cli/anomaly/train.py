@@ -9,20 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from imsim._images import Array
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    SKIPPED,
-    Correction,
-    Pictures,
-    Unusable,
-    add_fields,
-    digest,
-    field_files,
-    load,
-    load_any,
-    stacked,
-    status,
-)
+from imsim.cli.anomaly import inputs
 from imsim.cli.options import add_command, check_data_range
 from imsim.cli.outputs import check_output, say
 from imsim.cli.rows import json_number
@@ -41,8 +28,8 @@ RANGE = (
 HELP = f"""\
 Train a detector on GOOD images only, and save it.
 
-{IMAGES}
-{SKIPPED} A file that is there twice,
+{inputs.IMAGES}
+{inputs.SKIPPED} A file that is there twice,
 through links or nested folders, is taken once. --preprocess xray refuses images
 most of which do not look like X-ray images of single items with the open beam
 around them.
@@ -55,8 +42,8 @@ the result as another file. The threshold is set anew: it keeps the false-alarm
 rate among the earlier images and, of at least 20 new ones, among these alone.
 The peel keeps its scale: after a change of the X-ray settings, train again.
 
-{IMAGES}
-{SKIPPED} An image that MODEL learned from
+{inputs.IMAGES}
+{inputs.SKIPPED} An image that MODEL learned from
 before is skipped likewise.
 
 Exit status: 0; 2 after any error.
@@ -135,7 +122,7 @@ def add_train(commands: Any) -> None:
     )
     add_lesson(parser)
     add("--seed", metavar="N", type=int, default=0, help="of the training, by default 0")
-    add_fields(parser)
+    inputs.add_fields(parser)
 
 
 def add_lesson(parser: argparse.ArgumentParser) -> None:
@@ -150,21 +137,21 @@ def add_lesson(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Pictures, list[str], Array]:
+def _read(arguments: argparse.Namespace) -> tuple[inputs.Pictures, list[str], Array]:
     """Read good images and their names, each once: what is held out must not be learned from."""
-    correction = Correction(arguments)
-    pictures = Pictures(arguments.good)
+    correction = inputs.Correction(arguments)
+    pictures = inputs.Pictures(arguments.good)
     pictures.take_once()
-    labels, images = stacked(pictures)
+    labels, images = inputs.stacked(pictures)
     return pictures, labels, correction(images)
 
 
 def _save(
-    learner: AnomalyDetector | ItemDetector, path: str, pictures: Pictures, labels: list[str]
+    learner: AnomalyDetector | ItemDetector, path: str, pictures: inputs.Pictures, labels: list[str]
 ) -> None:
     """Save a detector, and name what it did not learn from."""
     for i, reason in learner.left_out_.items():
-        pictures.fail(Unusable(labels[i], reason))
+        pictures.fail(inputs.Unusable(labels[i], reason))
     with writing_to(path):
         learner.save(path)
 
@@ -224,10 +211,14 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         raise OptionError(
             "--data-range: is of use with --preprocess none and without --flat only; leave it out"
         )
-    check_output(arguments.output, [*arguments.good, *field_files(arguments)])
-    peeled = arguments.preprocess == "xray"
+    check_output(arguments.output, [*arguments.good, *inputs.field_files(arguments)])
+    peeled, model = arguments.preprocess == "xray", None
+    if arguments.model == "conv":
+        model = anomaly.ConvAutoencoder(seed=arguments.seed)
+    elif arguments.model == "pca" and peeled:  # of whole images, the detector takes it itself
+        model = anomaly.PCAAutoencoder(components=4, patch=16)
     detector = anomaly.AnomalyDetector(
-        model=_model(arguments.model, peeled, arguments.seed),
+        model=model,
         preprocess="xray" if peeled else None,
         metric=arguments.metric,
         aggregate=arguments.aggregate,
@@ -241,23 +232,21 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     if arguments.items and arguments.group_by:
         raise OptionError("--group-by: names whole images, not the items in them; leave it out")
     pictures, labels, images = _read(arguments)
-    learner = anomaly.ItemDetector(detector) if arguments.items else detector
+    learner: Any = anomaly.ItemDetector(detector) if arguments.items else detector
     each = (UnscorableImageWarning, OddImageWarning, anomaly.xray.UnusableImageWarning)
     with silent(*each):  # these are named below
-        if isinstance(learner, anomaly.ItemDetector):
-            learner.fit(images)
-        else:
-            learner.fit(images, groups=groups_of(arguments.group_by, labels))
+        more = {} if arguments.items else {"groups": groups_of(arguments.group_by, labels)}
+        learner.fit(images, **more)
     _save(learner, arguments.output, pictures, labels)
-    if isinstance(learner, anomaly.ItemDetector):
+    if arguments.items:
         yield from _about_items(learner, arguments.output, labels)
-        return status(pictures)
+        return inputs.status(pictures)
     name_odd(detector.odd_, labels, "if they are good, --fence none keeps them")
     height, width = detector.shape_
     number = detector.card_.images
     yield f"{arguments.output}: trained on {number} images of {width} x {height} pixels"
     yield from about_threshold(detector)
-    return status(pictures)
+    return inputs.status(pictures)
 
 
 def _about_items(learner: ItemDetector, output: str, labels: list[str]) -> Iterator[str]:
@@ -276,16 +265,6 @@ def _about_items(learner: ItemDetector, output: str, labels: list[str]) -> Itera
     yield from about_threshold(learner.detector_)
 
 
-def _model(name: str | None, peeled: bool, seed: int) -> Any:
-    """Return the model of that name; None leaves it to the detector."""
-    from imsim import anomaly
-
-    if name == "conv":
-        return anomaly.ConvAutoencoder(seed=seed)
-    # Of whole images, PCA is what the detector takes itself.
-    return anomaly.PCAAutoencoder(components=4, patch=16) if name == "pca" and peeled else None
-
-
 def add_update(commands: Any) -> None:
     """Add the command with its options."""
     parser = add_command(commands, "update", update, "learn further good images", UPDATE_HELP)
@@ -294,15 +273,17 @@ def add_update(commands: Any) -> None:
     add("good", metavar="GOOD", nargs="+", help="files or folders of good images")
     add("-o", "--output", metavar="NEW", required=True, help="the new detector")
     add_lesson(parser)
-    add_fields(parser)
+    inputs.add_fields(parser)
 
 
 def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Let a detector learn further images, save it, and return the exit status."""
     from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 
-    check_output(arguments.output, [arguments.model, *arguments.good, *field_files(arguments)])
-    detector = load(arguments.model)
+    check_output(
+        arguments.output, [arguments.model, *arguments.good, *inputs.field_files(arguments)]
+    )
+    detector = inputs.load(arguments.model)
     pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
     before = detector.threshold_
@@ -314,7 +295,7 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
     yield from about_threshold(detector)
     yield f"Before, it was {before:.6g}"
-    return status(pictures)
+    return inputs.status(pictures)
 
 
 def add_info(commands: Any) -> None:
@@ -324,21 +305,21 @@ def add_info(commands: Any) -> None:
     add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
     add("images", metavar="IMAGES", nargs="*", help="files or folders to look for")
     add("--json", action="store_true", help="print JSON instead of tables")
-    add_fields(parser)
+    inputs.add_fields(parser)
 
 
 def info(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield what is known about a model, and return the exit status."""
     from imsim import anomaly
 
-    model = load_any(arguments.model)
+    model = inputs.load_any(arguments.model)
     detector = model if isinstance(model, anomaly.AnomalyDetector) else model.detector_
-    sha256 = digest(arguments.model)
-    correction = Correction(arguments)
-    pictures = Pictures(arguments.images)
+    sha256 = inputs.digest(arguments.model)
+    correction = inputs.Correction(arguments)
+    pictures = inputs.Pictures(arguments.images)
     known: dict[str, bool] = {}
     for picture in pictures.each():
-        if isinstance(picture, Unusable):
+        if isinstance(picture, inputs.Unusable):
             pictures.fail(picture)
             continue
         known[picture.path] = bool(detector.card_.knows(correction(picture.pixels[None]))[0])
@@ -370,4 +351,4 @@ def info(arguments: argparse.Namespace) -> Generator[str, None, int]:
             ]
             yield "\n" + table(rows)
             yield f"\n{sum(known.values())} of {len(known)} images were learned from"
-    return status(pictures)
+    return inputs.status(pictures)

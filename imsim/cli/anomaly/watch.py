@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -187,8 +187,7 @@ def _watch(arguments: argparse.Namespace, rows: Rows) -> None:
 def _add(found: Found, rows: Rows) -> None:
     """Write rows, with the time."""
     for row in found.rows:
-        for _ in rows.add(row, time=_now()):
-            pass  # rows have a format, so that there is no line for a terminal
+        rows.add(row, time=_now())
 
 
 def _now() -> str:
@@ -220,11 +219,8 @@ def _check_there(output: str, first: State) -> None:
         )
 
 
-class _File(NamedTuple):
-    """A file in the folder."""
-
-    state: State
-    reason: str | None  # why it is no image; of `OTHER`, its content decides
+_File = tuple[State, str | None]
+"""A file in the folder, and why it is no image; of `OTHER`, its content decides."""
 
 
 class _Arrivals:
@@ -237,8 +233,8 @@ class _Arrivals:
     def __init__(self, folder: str, pictures: Pictures, known: set[str], *, existing: bool) -> None:
         self._folder, self._pictures, self._known = folder, pictures, known
         files = self._files()
-        self._first = {path: file.state for path, file in files.items()}
-        self.there = [path for path, file in files.items() if file.reason is None]
+        self._first = {path: state for path, (state, _) in files.items()}
+        self.there = [path for path, (_, reason) in files.items() if reason is None]
         self.count = 0
         self._waiting: dict[str, State] = {}
         self._done = {} if existing else dict(self._first)
@@ -247,11 +243,11 @@ class _Arrivals:
         """Yield the images of files that are as they were at the last look, the oldest first."""
         files = self._files()
         self._done = {path: state for path, state in self._done.items() if path in files}
-        new = {path: f for path, f in files.items() if self._done.get(path) != f.state}
-        ready = [path for path, file in new.items() if self._waiting.get(path) == file.state]
-        self._waiting = {path: file.state for path, file in new.items()}
+        new = {path: f for path, f in files.items() if self._done.get(path) != f[0]}
+        ready = [path for path, (state, _) in new.items() if self._waiting.get(path) == state]
+        self._waiting = {path: state for path, (state, _) in new.items()}
         # Clocks of file systems are coarse: of files as old, numbers in the names decide.
-        for path in sorted(ready, key=lambda path: (new[path].state[2], by_number(path))):
+        for path in sorted(ready, key=lambda path: (new[path][0][2], by_number(path))):
             state, reason = new[path]
             if reason is None:
                 yield from self._images(path, state)
@@ -280,10 +276,10 @@ class _Arrivals:
         reasons |= dict.fromkeys(folder.odd, "is no file but a pipe or a device")
         reasons |= dict.fromkeys(left_aside, OTHER)
         reasons |= dict(folder.unread)
-        found = {}
+        found: dict[str, _File] = {}
         for path, reason in reasons.items():
             if (state := _state_of(path)) is not None:  # it may have gone
-                found[path] = _File(state, reason)
+                found[path] = state, reason
         return found
 
 

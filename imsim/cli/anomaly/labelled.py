@@ -1,43 +1,167 @@
-"""`imsim anomaly report`: how good a detector is, and which measure suits it best."""
+"""`imsim anomaly simulate` and `report`: images whose truth is known, and who finds it."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import Array, ImageFile, ImageFileError, Reading, file_of, without_index
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    SKIPPED,
-    Correction,
-    Pictures,
-    add_fields,
-    digest,
-    load,
-    refuse_equal,
-    refuse_shared,
-    stacked,
-    status,
+from imsim._images import (
+    Array,
+    ImageFile,
+    ImageFileError,
+    Reading,
+    file_of,
+    without_index,
+    write_png,
 )
+from imsim.cli.anomaly import inputs
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_folder, say
+from imsim.cli.outputs import check_folder, check_new_folder, progress, say
 from imsim.cli.pairing import Folder
 from imsim.cli.reading import mask_of
-from imsim.errors import ImsimError, silent
+from imsim.cli.rows import Csv
+from imsim.errors import ImsimError, OptionError, silent
+from imsim.whole_files import writing_to
 
-HELP = f"""\
+if TYPE_CHECKING:
+    from imsim.anomaly.simulate import Samples
+
+OPEN_BEAM = 50_000
+"""The pixel value of transmission 1 in the 16-bit images."""
+SIMULATE_HELP = f"""\
+Write simulated X-ray images to train and try a detector on.
+
+DIR/good, DIR/bad  transmission as 16-bit PNG; {OPEN_BEAM} is the open beam
+DIR/clean          the bad images without their defects
+DIR/defect_masks   255 where the defect is
+DIR/labels.csv     file, label (0 good, 1 bad), kind, size and
+                   contrast-to-noise ratio (cnr) of the defect
+
+With --npy, each of these folders is a stack of transmissions: DIR/good.npy.
+"""
+
+
+def add_simulate(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(
+        commands, "simulate", simulate, "write simulated X-ray images", SIMULATE_HELP
+    )
+    add = parser.add_argument
+    add("-o", "--output", metavar="DIR", required=True, help="a new folder")
+    add("--item", default="potato", choices=("potato", "bar"), help="by default potato")
+    add("--good", metavar="N", type=int, default=100, help="good images, by default 100")
+    add("--bad", metavar="N", type=int, default=100, help="bad images, by default 100")
+    add("--kinds", metavar="a,b", help="kinds of defect, which take turns; by default all")
+    add(
+        "--sizes",
+        metavar=("LOW", "HIGH"),
+        type=float,
+        nargs=2,
+        default=(0.5, 1.0),
+        help="sizes of the defects, as fractions of the greatest of their kind, 0.1 to 1; by "
+        "default 0.5 1",
+    )
+    add("--size", metavar="N", type=int, default=128, help="height and width, by default 128")
+    add("--seed", metavar="N", type=int, default=0, help="other seeds make other items")
+    add("--npy", action="store_true", help="write .npy stacks instead of PNG files")
+
+
+def simulate(arguments: argparse.Namespace) -> Iterator[str]:
+    """Write good and bad images, and the ground truth."""
+    from imsim.anomaly import simulate as generator
+
+    folder = arguments.output
+    check_new_folder(folder)
+    if arguments.good == arguments.bad == 0:
+        raise OptionError("--good 0 --bad 0: no image to make; ask for some")
+    options = {} if arguments.kinds is None else {"kinds": arguments.kinds.split(",")}
+    samples = generator.dataset(
+        arguments.item,
+        good=arguments.good,
+        bad=arguments.bad,
+        sizes=tuple(arguments.sizes),
+        size=arguments.size,
+        seed=arguments.seed,
+        **options,
+    )
+    check_folder(folder, [])
+    with writing_to(folder):
+        names = _write_stacks(folder, samples) if arguments.npy else _write_images(folder, samples)
+        _write_labels(folder, names, samples)
+    yield (
+        f"{folder}: {arguments.good} good and {arguments.bad} bad images of {arguments.size} x "
+        f"{arguments.size} pixels"
+    )
+    yield f"Pixel value of the open beam: {1 if arguments.npy else OPEN_BEAM}"
+
+
+def _write_images(folder: str, samples: Samples) -> list[str]:
+    names = []
+    digits = len(str(len(samples)))
+    counts = {0: 0, 1: 0}
+    for place in ("good", "bad", "clean", "defect_masks"):
+        os.makedirs(os.path.join(folder, place))
+    with progress(len(samples), "image") as bar:
+        for i, label in enumerate(samples.labels.tolist()):
+            stem = f"{counts[label]:0{digits}}_{samples.kinds[i]}.png"
+            counts[label] += 1
+            names.append(f"{'bad' if label else 'good'}/{stem}")
+            write_png(os.path.join(folder, names[-1]), _deep(samples.images[i]))
+            if label:
+                write_png(os.path.join(folder, "clean", stem), _deep(samples.clean[i]))
+                mask = samples.defect_masks[i].astype(np.uint8) * np.uint8(255)
+                write_png(os.path.join(folder, "defect_masks", stem), mask)
+            bar.update()
+    return names
+
+
+def _deep(transmission: Array) -> Array:
+    pixels: Array = np.clip(np.rint(transmission * OPEN_BEAM), 0, 65535).astype(np.uint16)
+    return pixels
+
+
+def _write_stacks(folder: str, samples: Samples) -> list[str]:
+    bad = samples.labels == 1
+    for name, array in (
+        ("good", samples.images[~bad]),
+        ("bad", samples.images[bad]),
+        ("clean", samples.clean[bad]),
+        ("defect_masks", samples.defect_masks[bad]),
+    ):
+        if len(array):
+            np.save(os.path.join(folder, f"{name}.npy"), array, allow_pickle=False)
+    counts = np.where(bad, np.cumsum(bad), np.cumsum(~bad)) - 1
+    return [f"{'bad' if b else 'good'}.npy[{i}]" for b, i in zip(bad, counts, strict=True)]
+
+
+def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
+    layout = Csv(["file", "label", "kind", "size", "cnr"])
+    with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8", newline="") as file:
+        file.write(f"{layout.head()}\n")
+        for i, name in enumerate(names):
+            facts: dict[str, Any] = {
+                "file": name,
+                "label": int(samples.labels[i]),
+                "kind": str(samples.kinds[i]),
+            }
+            if samples.labels[i]:
+                facts |= {"size": float(samples.sizes[i]), "cnr": float(samples.cnr[i])}
+            file.write(f"{layout.row(facts)}\n")
+
+
+REPORT_HELP = f"""\
 Judge a detector on GOOD and BAD images, which took no part in its training,
 and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
-{IMAGES}
-{SKIPPED} An image that is among the good
+{inputs.IMAGES}
+{inputs.SKIPPED} An image that is among the good
 and the bad ones is refused, and so is its copy; images that the model learned
 from are counted in a note.
 
@@ -48,7 +172,7 @@ Exit status: 0; 2 after any error.
 def add_report(commands: Any) -> None:
     """Add the command with its options."""
     parser = add_command(
-        commands, "report", run, "judge a detector, and the similarity measures", HELP
+        commands, "report", report, "judge a detector, and the similarity measures", REPORT_HELP
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
@@ -69,28 +193,28 @@ def add_report(commands: Any) -> None:
         "Matched by name, with any ending, or NAME_mask. The page then judges the anomaly maps by "
         "pixels and by regions",
     )
-    add_fields(parser)
+    inputs.add_fields(parser)
 
 
-def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
+def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Judge a detector on labelled images, write the report, and return the exit status."""
     from imsim import anomaly
     from imsim.anomaly.detector import UnscorableImageWarning
 
-    pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
-    refuse_shared(*pictures)
+    pictures = [inputs.Pictures([path]) for path in (arguments.good, arguments.bad)]
+    inputs.refuse_shared(*pictures)
     read = (arguments.good, arguments.bad, arguments.masks)
     check_folder(arguments.output, [path for path in read if path])
-    detector = load(arguments.model)
-    correction = Correction(arguments)
-    (good_names, good), (bad_names, bad) = map(stacked, pictures)
+    detector = inputs.load(arguments.model)
+    correction = inputs.Correction(arguments)
+    (good_names, good), (bad_names, bad) = map(inputs.stacked, pictures)
     if good.shape[1:] != bad.shape[1:] or good.dtype != bad.dtype:
         raise ImageFileError(
             f"{bad_names[0]} is of {bad.shape[2]} x {bad.shape[1]} pixels ({bad.dtype}), but "
             f"{good_names[0]} of {good.shape[2]} x {good.shape[1]} ({good.dtype}); they must have "
             "the same size and type"
         )
-    refuse_equal((good_names, good), (bad_names, bad))
+    inputs.refuse_equal((good_names, good), (bad_names, bad))
     images = np.concatenate([correction(good), correction(bad)])
     labels = np.arange(len(images)) >= len(good)
     names = good_names + bad_names
@@ -128,7 +252,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         names=[os.path.basename(name) for name in names],
         facts={
             "model": arguments.model,
-            "SHA-256 of the model": digest(arguments.model),
+            "SHA-256 of the model": inputs.digest(arguments.model),
             **detector.describe(),
         },
     )
@@ -138,7 +262,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             "by others"
         )
     yield f"{evaluation}\n\n{ranking}\n\nReport: {page}"
-    return max(map(status, pictures))
+    return max(map(inputs.status, pictures))
 
 
 def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -> Array:
