@@ -314,7 +314,9 @@ def test_saved_is_loaded(peel: xray.VirtualPeel, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_pixel_that_is_not_finite_is_no_lone_outlier(peel: xray.VirtualPeel, value: float) -> None:
+def test_a_pixel_that_is_not_finite_is_no_lone_outlier(
+    peel: xray.VirtualPeel, value: float
+) -> None:
     images = shots(2, seed=5).astype(np.float32)
     images[1, 40, 40] = value
     assert list(peel.problems(images).values()) == [stacks.NOT_FINITE]
