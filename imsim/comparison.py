@@ -25,7 +25,7 @@ from imsim.errors import (
     without_traceback,
 )
 from imsim.finite import in_another_unit, value_ends
-from imsim.portable.arrays import to_host
+from imsim.portable.arrays import same_columns, to_host
 from imsim.registry import METRICS
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
@@ -62,6 +62,9 @@ class Comparison(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._scores)
+
+    def __eq__(self, other: object) -> bool:
+        return same_columns(self, other)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores by name: numbers of one pair, NumPy arrays of a batch.

@@ -20,6 +20,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
+from imsim.portable.arrays import same_columns
 from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
 from imsim.tables import reasons, table, to_csv, to_frame
@@ -83,6 +84,9 @@ class Regions(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    def __eq__(self, other: object) -> bool:
+        return same_columns(self, other)
 
     def to_dict(self) -> dict[str, Array]:
         """Return the columns as a dict."""

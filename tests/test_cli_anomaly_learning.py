@@ -102,7 +102,9 @@ def test_update(capsys, model):
     assert "learned 40 more images, 100 in all" in said
     detector = AnomalyDetector.load("newer")
     assert [lesson.note for lesson in detector.card_.lessons] == ["line 3", "harvest of May"]
-    assert f"Before, it was {AnomalyDetector.load(model).threshold_:.6g}" in said
+    old = AnomalyDetector.load(model)
+    above = np.count_nonzero(old.predict(np.load("new.npy")) == -1)
+    assert f"Before, it was {old.threshold_:.6g}: {above} of the new images" in said
     _, err = run(capsys, "update", "newer", "new.npy", "-o", "newest", status=2)
     assert "none of 40 images can be learned from" in err
     assert "was learned from before" in err

@@ -292,6 +292,7 @@ class TestEnds:
             (["in", "--for", "-1"], "--for -1: expected a positive number"),
             (["nowhere"], "nowhere: there is no such folder"),
             (["a.png"], "a.png: is no folder"),
+            (["-"], "-: is no folder"),
             (["in", "--resume"], "name it with -o FILE"),
             (["in", "-o", "in/rows.npy", "--csv"], "is called like an image"),
             (["in", "--dark", "a.png"], "give both"),

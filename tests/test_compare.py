@@ -163,3 +163,19 @@ def test_a_spacing_that_can_be_read_once(rng: np.random.Generator) -> None:
     a, b = _images(rng)
     result = imsim.compare(a, b, ["imed"], spacing=iter([1.0, 2.0]))  # type: ignore[arg-type]
     assert result["imed"] == imsim.imed(a, b, spacing=(1.0, 2.0))
+
+
+def test_results_are_equal_if_all_their_scores_are(rng: np.random.Generator) -> None:
+    """As dicts compare arrays, NumPy asks which of their answers is meant."""
+    a, b = rng.random((2, 3, 8, 8))
+    labels = np.repeat([[1], [2]], 4, axis=0).repeat(8, axis=1)
+    for call in (
+        lambda x: imsim.compare(x, b, ["rmse", "zncc"]),
+        lambda x: imsim.compare(x[0], b[0], ["rmse"]),
+        lambda x: imsim.regions(x[0], b[0], labels, ["rmse"]),
+    ):
+        found = call(a)
+        assert found == call(a) == found.to_dict()
+        assert found != call(a + 0.1 * b)
+        assert found != {"rmse": 0}
+        assert found != 3

@@ -374,8 +374,18 @@ class TestNoData:
         dims = {"_ARRAY_DIMENSIONS": ["y", "x"]}
         put("a.zarr", pixels, version=2, fill_value=-5, attributes=dims)
         assert contents("a.zarr")[0].valid.sum() == GREY.size - 1
-        put("b.zarr", pixels, version=2, fill_value=-5)  # Zarr's own, which means nothing
-        assert contents("b.zarr")[0].valid is None
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_the_fill_value_of_zarr_itself_is_said(self, version):
+        put("a.zarr", GREY.astype("f4"), version=version, fill_value=-5)
+        (picture,) = contents("a.zarr")
+        assert picture.valid is None
+        assert picture.notes == (
+            "pixels of its fill value -5.0 are scored; --ignore-value leaves them out",
+        )
+        for kind, fill in (("f4", np.nan), ("f4", 0.0), ("u1", 0), ("?", True)):
+            path = put(f"{kind}{fill}", GREY.astype(kind), version=version, fill_value=fill)
+            assert "--ignore-value" not in " ".join(contents(path)[0].notes)
 
     def test_attributes_beside_the_value_are_said(self):
         same = {"_FillValue": 9, "missing_value": 9}

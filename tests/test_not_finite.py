@@ -15,8 +15,9 @@ thorough = pytest.mark.thorough
 # Odd: the last row and column belong to incomplete cells of coarser grids.
 FRAME = tuple(side + 1 - side % 2 for side in frame(25, 27))
 MASK = np.zeros(FRAME, dtype=bool)
-MASK[2:20, 3:22] = True
+MASK[2:19, 3:21] = True
 MASK[9:11, 9:11] = False
+MASK[-1, -1] = True  # no window whose centre is used reads it
 each_map = pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
 
 
@@ -86,6 +87,7 @@ INSIDE = {
     "inside": whole(12, 13),
     "beside the edge of the mask": whole(2, 3),
     "beside a hole of the mask": whole(8, 10),
+    "lone pixel of the mask": whole(-1, -1),
     "second image": in_the_second_image,
     "both images": in_both,
     "opposite signs": of_opposite_signs,
@@ -147,6 +149,24 @@ def test_others_of_the_batch_keep_theirs(
     batch = variant(*map(np.stack, zip((a, b), *pairs, (a, b), strict=True)), mask=mask)
     assert np.isnan(batch[1:-1]).all()
     assert batch[0] == batch[-1] == variant(a, b, mask=mask)
+
+
+@pytest.mark.parametrize("variant", DEFAULTS, ids=lambda v: v.id)
+def test_in_a_pixel_of_weights_and_volumes_that_no_window_reads(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    a[-1, -1] = np.inf
+    metric = imsim.METRICS[variant.metric]
+    if not metric.no_weights:
+        assert np.isnan(variant(a, b, weights=1.5 * MASK))
+    if metric.volumes:
+        volume, other = (np.repeat(image[None], 25, axis=0) for image in (a, b))
+        volume[:-1] = other[:-1]
+        mask = np.repeat(MASK[None], 25, axis=0)
+        mask[19:-1] = False
+        mask[-1, :-1] = False
+        assert np.isnan(variant(volume, other, mask=mask, ndim=3))
 
 
 def reach(variant: Variant) -> int:

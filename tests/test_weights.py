@@ -166,6 +166,17 @@ def test_not_finite_inside_is_not_excused(variant: Variant, seed: int) -> None:
     assert variant.is_map or np.isfinite(quietly(variant, x, y, weights=weights))
 
 
+@each
+def test_an_image_is_equal_to_itself(variant: Variant, rng: np.random.Generator) -> None:
+    """Values that are all the best one add up to the weights, in loops of any length."""
+    metric = imsim.METRICS[variant.metric]
+    best = float(metric.map_higher_is_better) if variant.is_map else metric.best
+    for _ in range(40):
+        a = 255 * rng.random(rng.integers([25, 25], [40, 90]))
+        got = quietly(variant, a, a, weights=rng.random(a.shape) * (rng.random(a.shape) < 0.7))
+        np.testing.assert_array_equal(got[~np.isnan(got)], best)
+
+
 @each_colour
 @few
 @given(SEEDS)

@@ -406,9 +406,12 @@ def _no_data(node: Node) -> tuple[tuple[str, float] | None, tuple[str, ...]]:
     # In version 2, xarray has it in the place of Zarr's own fill value.
     fill = node.meta.get("fill_value")
     is_of_xarray = node.meta.get("zarr_format") == 2 and "_ARRAY_DIMENSIONS" in node.attributes
-    if found is None and is_of_xarray and fill is not None and not NO_DATA & {*node.attributes}:
-        value = number_of(fill)
-        found = None if value is None else ("fill_value", value)
+    value = None if NO_DATA & {*node.attributes} else number_of(fill)
+    if value is not None and is_of_xarray:
+        return ("fill_value", value), notes
+    if value and value == value and not isinstance(fill, bool):  # 0, NaN and True mark nothing
+        said = f"pixels of its fill value {value} are scored; --ignore-value leaves them out"
+        return found, (*notes, said)
     return found, notes
 
 

@@ -153,9 +153,8 @@ def _far_strip(
     `out` holds what `near_strip` found, and afterwards only whether pixels are finite.
     """
     n, columns = rows.stop - rows.start, (x.shape[1] + 1) // 2
-    scored = NO_SCORED
+    scored = np.ones((n, columns), np.uint8)
     if mask is not None:
-        scored = np.empty((n, columns), np.uint8)
         find_scored(mask, rows.start, np.empty((4, 2 * columns + 2), np.uint8), scored)
     is_huge = x.dtype == np.float64 and not out[4] < LARGEST
     out[:] = 0
@@ -312,10 +311,9 @@ def _exact_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
 
 @kernel
 def _add_moments(values, scored, out):  # type: ignore[no-untyped-def]
-    """Add the moments of rows; without a mask, `scored` is of size 0."""
+    """Add the moments of rows; a way of its own without a mask might add in another order."""
     for r in range(values.shape[0]):
-        n = values.shape[1] if scored.size == 0 else count(scored[r])
-        add_row(values[r], scored[r] if scored.size > 0 else scored[0], n, out)
+        add_row(values[r], scored[r], count(scored[r]), out)
 
 
 @part

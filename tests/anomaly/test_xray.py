@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import xray
+from imsim.anomaly import stacks, xray
 from imsim.anomaly.xray.frames import eroded
 from imsim.anomaly.xray.signal import (
     REACH,
@@ -295,6 +295,15 @@ def test_saved_is_loaded(peel: xray.VirtualPeel, tmp_path: Any) -> None:
     images = shots(2, seed=5)
     np.testing.assert_array_equal(again.transform(images).images, peel.transform(images).images)
     assert again.get_params() == peel.get_params()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_not_finite_is_no_lone_outlier(
+    peel: xray.VirtualPeel, value: float
+) -> None:
+    images = shots(2, seed=5).astype(np.float32)
+    images[1, 40, 40] = value
+    assert list(peel.problems(images).values()) == [stacks.NOT_FINITE]
 
 
 def test_absorbance_beyond_measure_is_one_unusable_frame() -> None:

@@ -166,3 +166,15 @@ def test_data_ranges_whose_square_leaves_float32(
     x[1, 3, 3] = np.nan
     broken = imsim.gmsd(x, y, data_range=data_range)
     assert np.isnan(broken).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_true_is_no_mask_far_from_the_range(dtype: type) -> None:
+    """The cells of such rows are added by other code."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        a = (200 * rng.random((11, 11)) * (rng.random((11, 11)) < 0.05)).astype(dtype)
+        b = (a + rng.normal(0, 10, a.shape)).astype(dtype)
+        want = imsim.gmsd(a, b, data_range=1)
+        assert imsim.gmsd(a, b, mask=np.ones(a.shape, dtype=bool), data_range=1) == want
+        assert imsim.gmsd(a, b, weights=np.ones(a.shape), data_range=1) == want

@@ -192,3 +192,12 @@ def test_zncc_map_of_flat_windows() -> None:
     one = imsim.zncc_map(x, np.full_like(x, 7), window_size=5)
     np.testing.assert_array_equal(one[2:-2, 2:9], 1.0)
     np.testing.assert_array_equal(one[2:-2, 15:-2], 0.0)
+
+
+@pytest.mark.parametrize("window_size", [3, 6, 9, 13])
+def test_the_map_of_an_image_with_itself_is_1(rng: Any, window_size: int) -> None:
+    """Squares and products are rounded alike, whatever code sums a window."""
+    image = rng.random((20, 31))
+    for mask in (None, rng.random(image.shape) < 0.8):
+        values = imsim.zncc_map(image, image, window_size=window_size, mask=mask)
+        assert (values[np.isfinite(values)] == 1).all()

@@ -352,6 +352,7 @@ class VirtualPeel(Stored):
             stacks.check_size(frames, self.faults_.shape, "fit a peel to images of this size")
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
             values = signal.repaired(frames.astype(np.float32), self.faults_)
+        values[np.isinf(values)] = np.nan  # which no neighbour repairs
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):

@@ -286,7 +286,7 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     detector = inputs.load(arguments.model)
     pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
-    before = detector.threshold_
+    before, scores = detector.threshold_, detector.inspect(images).scores
     with silent(UnscorableImageWarning, OddImageWarning):  # these are named below
         detector.update(images, groups=groups_of(arguments.group_by, labels))
     _save(detector, arguments.output, pictures, labels)
@@ -294,7 +294,8 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     lesson = detector.card_.lessons[-1]
     yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
     yield from about_threshold(detector)
-    yield f"Before, it was {before:.6g}"
+    above = sum(scores[i] > before for i in range(len(scores)) if i not in detector.left_out_)
+    yield f"Before, it was {before:.6g}: {above} of the new images are above that"
     return inputs.status(pictures)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import Picture, file_of, why_not_read
+from imsim._images import STDIN, Picture, file_of, why_not_read
 from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
 from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
 from imsim.cli.anomaly.score import Rows
@@ -113,7 +113,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.csv = True
     output_format(arguments)
     if not os.path.isdir(arguments.folder):
-        what = "is no folder" if os.path.exists(arguments.folder) else "there is no such folder"
+        is_there = arguments.folder == STDIN or os.path.exists(arguments.folder)
+        what = "is no folder" if is_there else "there is no such folder"
         raise OptionError(f"{arguments.folder}: {what}; name the folder in which images appear")
     inputs = [arguments.model, arguments.folder, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)

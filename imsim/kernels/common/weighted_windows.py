@@ -138,21 +138,25 @@ def _find_positions(weights, sums, counts, counted, least, row, left, size, here
 
 @part
 def _add_row(found, own, row, left, keeps, out, values, valid, doubtful):  # type: ignore[no-untyped-def]
-    """Add a row of results, 0 where none is scored, or keep it if one is doubtful, NaN."""
+    """Add a row of results, 0 where none is scored, or keep it if one is doubtful, NaN.
+
+    What they lack to 1 is added up: a loop may add each sum in an order of its own, and results
+    that are all 1 must add up to the weights.
+    """
     count, results = own.size, found[: own.size]
     one, nothing = found.dtype.type(1), found.dtype.type(0)
-    total, whole = 0.0, 0.0
+    lack, whole = 0.0, 0.0
     for j in range(own.size):
         value = results[j] if own[j] > 0 else nothing
         results[j] = value
-        total += own[j] * np.float64(value)
+        lack += own[j] * (1.0 - np.float64(value))
         whole += own[j]
-    is_doubtful = np.isnan(total)
+    is_doubtful = np.isnan(lack)
     if is_doubtful:
         doubtful[row, left // found.size] = True
         out[2] += 1
     else:
-        out[0] += total
+        out[0] += whole - lack
         out[1] += whole
     if keeps or is_doubtful:
         here, weights = values[row, left : left + count], valid[row, left : left + count]

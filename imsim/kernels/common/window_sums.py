@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, exact_part, inline, part
+from imsim.kernels.common.jit import contracting_part, exact, exact_part, inline, part
 from imsim.kernels.common.planes import count as number_inside
 
 UNROLLED = (7, 8, 9, 11)
@@ -72,7 +72,7 @@ def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
             out[j] = total
 
 
-@part
+@contracting_part  # or products, and the squares of equal images, might be added in another order
 def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
     """Write weighted sums of p q along a row."""
     if unrolled is None:
@@ -80,7 +80,7 @@ def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
             out[j] = 0
         for k in range(taps.size):
             for j in range(out.size):
-                out[j] += taps[k] * p[j + k] * q[j + k]
+                out[j] += taps[k] * (p[j + k] * q[j + k])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -93,7 +93,7 @@ def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
             out[j] = total
 
 
-@part
+@contracting_part
 def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-def]
     """Write weighted sums of p and of p^2 along a row."""
     if unrolled is None:
