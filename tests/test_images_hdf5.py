@@ -139,7 +139,7 @@ def test_an_index_of_chunks_in_parts_zero_is_damage(options, size, request):
     for chunk in chunks:
         is_pixel[chunk.byte_offset : chunk.byte_offset + chunk.size] = True
     rng = np.random.default_rng(size)
-    for _ in range(40 if request.config.getoption("--thorough") else 6):
+    for _ in range(40 if request.config.getoption("--thorough") else 12):
         content = np.frombuffer(whole, np.uint8).copy()
         start = rng.integers(whole.index(b"TREE", 900), len(whole))
         part = np.arange(start, min(start + size, len(whole)))
