@@ -29,7 +29,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # `@example` names come in addition.
 _COMMON = {
     "deadline": None,
-    "max_examples": 15,
+    "max_examples": 10,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 settings.register_profile("default", **_COMMON)  # type: ignore[arg-type]

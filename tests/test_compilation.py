@@ -36,7 +36,7 @@ class Stored:  # what is read in blocks
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
     def __getitem__(self, index):
         return self.values[index]
-for dtype, frame in (("float32", (70, 41)), ("uint8", (41, 70))):
+for dtype, frame in (("float32", (45, 30)), ("uint8", (30, 45))):
     mask = np.ones(frame, bool)
     mask[:3, :3] = False
     last = np.random.default_rng(1).uniform(0, 255, (2, 2, *frame, 3)).astype(dtype)
@@ -57,9 +57,9 @@ for dtype, frame in (("float32", (70, 41)), ("uint8", (41, 70))):
                         function(*view, mask=inside, data_range=255)
                         if is_plain:
                             function(*grey, mask=inside, data_range=255)
-    wide = [Stored(np.tile(v, (12, 14, 1))[:500, :420]) for v in last[:, 0]]
+    wide = [Stored(np.tile(v, (17, 14, 1))[:500, :420]) for v in last[:, 0]]
     options = dict(memory=10**6, data_range=255, channel_axis=-1)
-    for inside in (None, np.tile(mask, (12, 14))[:500, :420]):
+    for inside in (None, np.tile(mask, (17, 14))[:500, :420]):
         for metric in imsim.METRICS.values():
             if metric.pieces is not None:
                 metric.function(*wide, mask=inside, **options)

@@ -12,7 +12,7 @@ from imsim.kernels.common.cell_rows import cell_similarity
 from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
-from imsim.kernels.common.planes import NO_MASK, Planes, image_numbers
+from imsim.kernels.common.planes import NO_MASK, Planes, image_numbers, unwritable
 from imsim.portable.coarse import (
     SCHARR,
     T1,
@@ -282,7 +282,7 @@ def filled_cells(
     if len(channels) == 3:
         rgb = np.stack([channel.astype(np.float64) for channel in channels])
         planes = [weighted(rgb, w)[0] for w in YIQ]
-    cells = [block_means(p, mask, factor) for p in planes]
+    cells = [block_means(unwritable(p), mask, factor) for p in planes]
     valid = cells[0][1]
     if valid is not None:
         for plane, _ in cells:

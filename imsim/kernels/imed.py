@@ -177,8 +177,8 @@ def _blur_strip(
     inside, line = NO_MASK if mask is None else mask, np.empty(width, taps.dtype)
     for left in range(0, x.shape[1], width):
         _load(x, y, inside, start - radius, left, radius, width, tile)
-        part = found[:, left : left + width]
-        _add_blurred(tile, taps, along, line, part, times_difference)
+        # The whole rows: Numba would compile again for columns of them, which are not contiguous.
+        _add_blurred(tile, taps, along, line, found, left, times_difference)
 
 
 @kernel
@@ -225,7 +225,7 @@ def _add_form(tile, rows, taps, blurred, ahead, out):  # type: ignore[no-untyped
 
 
 @kernel
-def _add_blurred(tile, taps, along, line, found, times_difference):  # type: ignore[no-untyped-def]
+def _add_blurred(tile, taps, along, line, found, left, times_difference):  # type: ignore[no-untyped-def]
     """Blur a tile along its rows and down its columns; multiply the result by the tile, or not."""
     radius, width = taps.size - 1, line.size
     stride = width + 2 * radius
@@ -235,8 +235,9 @@ def _add_blurred(tile, taps, along, line, found, times_difference):  # type: ign
     for i in range(found.shape[0]):
         _blur(along, (i + radius) * width, width, taps, line)
         row = tile[(i + radius) * stride + radius :]
-        for j in range(found.shape[1]):
-            found[i, j] += line[j] if times_difference is None else row[j] * line[j]
+        out = found[i, left : left + width]
+        for j in range(out.size):
+            out[j] += line[j] if times_difference is None else row[j] * line[j]
 
 
 @kernel

@@ -54,7 +54,7 @@ def gradient(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradient
             room = rooms.pop()
         except IndexError:
             room = _Room(frame, len(sides), pair.mask is not None, dtype)
-        is_near[i] = _write(planes[i], span, weights[i], sides, found[:, i], room, run)
+        is_near[i] = _write(planes[i], span, weights[i], sides, found, i, room, run)
         rooms.append(room)
 
     share_out(task, planes.count, math.prod(frame))
@@ -84,10 +84,11 @@ def _write(
     weight: float,
     sides: list[int],
     gradients: Array,
+    place: int,
     room: _Room,
     run: Run,
 ) -> bool:
-    """Write the gradients of one plane; return False if its pixels are too far from 0."""
+    """Write the gradients of one plane at its place, or return False if it is too far from 0."""
     x, y, mask = plane
     misfit, slopes, scored = room.misfit, room.slopes, room.scored
     rows, columns = misfit.shape
@@ -113,7 +114,7 @@ def _write(
 
     def back(k: int) -> None:
         start, stop = k * STRIP_ROWS, min((k + 1) * STRIP_ROWS, rows)
-        _back(misfit, slopes, mean, slope, start, stop, gradients)
+        _back(misfit, slopes, mean, slope, start, stop, gradients, place)
 
     run(back, strips, x.size)
     return True
@@ -207,10 +208,10 @@ def _row(lines, scale, c, tiny, misfit, slopes):  # type: ignore[no-untyped-def]
 
 
 @allocating
-def _back(misfit, slopes, mean, slope, start, stop, gradients):  # type: ignore[no-untyped-def]
-    """Write the gradients of the pixels of some rows of cells."""
+def _back(misfit, slopes, mean, slope, start, stop, gradients, place):  # type: ignore[no-untyped-def]
+    """Write the gradients of the pixels of some rows of cells, of the plane at a place."""
     rows, columns = misfit.shape
-    height, width = gradients.shape[1:]
+    height, width = gradients.shape[2:]
     weights = np.zeros((3, columns))
     across, along = np.zeros(columns + 2), np.zeros(columns + 2)
     for r in range(start, stop):
@@ -229,12 +230,12 @@ def _back(misfit, slopes, mean, slope, start, stop, gradients):  # type: ignore[
                 along[j + 1] = a * slopes[side, 1, above, j] - c * slopes[side, 1, below, j]
             for j in range(width // 2):
                 g = across[j] - across[j + 2] + (along[j] + along[j + 1] + along[j + 2])
-                gradients[side, 2 * r, 2 * j] = g
-                gradients[side, 2 * r, 2 * j + 1] = g
+                gradients[side, place, 2 * r, 2 * j] = g
+                gradients[side, place, 2 * r, 2 * j + 1] = g
             if width % 2 == 1:
                 j = columns - 1
                 g = across[j] - across[j + 2] + (along[j] + along[j + 1] + along[j + 2])
-                gradients[side, 2 * r, 2 * j] = g
+                gradients[side, place, 2 * r, 2 * j] = g
             if 2 * r + 1 < height:
                 for j in range(width):
-                    gradients[side, 2 * r + 1, j] = gradients[side, 2 * r, j]
+                    gradients[side, place, 2 * r + 1, j] = gradients[side, place, 2 * r, j]

@@ -171,9 +171,10 @@ def _of_pixels(pair: Pair, weights: Array) -> tuple[Array, Array]:
 
     def task(i: int) -> None:
         image, k = divmod(i, len(strips))
-        part = (image, slice(None), strips[k])
-        inside = NO_MASK if valid is None else valid[image, strips[k]]
-        counts[image, k] = _angles(x[part], y[part], inside, of_x[part], of_y[part])
+        rows, inside = strips[k], NO_MASK if valid is None else valid[image]
+        # Whole images, which are contiguous: Numba would compile again for strips, which are not.
+        arrays = x[image], y[image], inside, of_x[image], of_y[image]
+        counts[image, k] = _angles(*arrays, rows.start, rows.stop)
 
     parallel(task, counts.size, x.size)
     per_angle = np.broadcast_to(weights, batch).reshape(-1) * inverse(counts.sum(axis=1))
@@ -183,10 +184,10 @@ def _of_pixels(pair: Pair, weights: Array) -> tuple[Array, Array]:
 
 
 @kernel
-def _angles(x, y, mask, of_x, of_y):  # type: ignore[no-untyped-def]
-    """Write the gradient of the angle of each pixel; return the number of angles."""
+def _angles(x, y, mask, of_x, of_y, start, stop):  # type: ignore[no-untyped-def]
+    """Write the gradient of the angle of each pixel of some rows; return the number of angles."""
     count = 0
-    for i in range(x.shape[1]):
+    for i in range(start, stop):
         for j in range(x.shape[2]):
             if mask.size != 0 and not mask[i, j]:
                 continue

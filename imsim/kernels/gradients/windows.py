@@ -279,11 +279,11 @@ class _Blocks:
     ) -> bool:
         """Add the gradients of the doubtful positions; return whether they are finite."""
         x, y, mask = plane
-        places = np.argwhere(marks)
+        places = np.ascontiguousarray(np.argwhere(marks))
         places[:, 1] -= block.lead[1]
         taps = np.array(self._windowed.window.taps)
         order = np.array(by_weight(self._windowed.window.taps))
-        inside = np.ones(x.shape, np.bool_) if mask is None else mask
+        inside = unwritable(np.ones(x.shape, np.bool_)) if mask is None else mask
         moments = moments_at(x, y, inside, places, taps, order)
         with np.errstate(all="ignore"):
             coefficients = self._windowed.coefficients(moments)
