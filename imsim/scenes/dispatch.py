@@ -70,10 +70,10 @@ def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[
     size = sum(source.nbytes for source in stored.values())
     is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
     if is_small and not (is_lazy(given) or is_planned):
-        a, b, mask, weights = (
-            _read(stored[k]) if k in stored else value for k, value in values.items()
-        )
-        return a, b, mask, weights
+        for key, source in stored.items():
+            if not isinstance(source.value, np.ndarray):
+                values[key] = source[(slice(None),) * source.ndim]
+        return values["a"], values["b"], values["mask"], values["weights"]
     if weights is not None:
         raise OptionError(
             "weights= with images that are read in blocks", f"{_in_memory(given)}, or mask="
@@ -102,15 +102,6 @@ def refuse(facts: Metric, given: Given) -> NoReturn:
 def _in_memory(given: Given) -> str:
     """Say how the images come to be read as a whole."""
     return "compute a and b first, e.g. a.compute()" if is_lazy(given) else MEMORY_HINT
-
-
-def _read(source: Source) -> Array:
-    """Read the whole of a stored array, with the checks of its parts."""
-    if isinstance(source.value, np.ndarray):
-        return source.value
-    room = np.empty(source.shape, source.dtype)
-    source.read_into(room, tuple(slice(0, side) for side in source.shape))
-    return room
 
 
 def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int) -> Scene:

@@ -80,7 +80,7 @@ class PaddedMeans(WindowMeans):
         images, valid = block.images, block.valid
         found, finite = self._computed(images, valid, self._formula, self._options)
         values, scored = own_positions(found, block)
-        total, n = sums_over(values, scored, len(block.start))
+        total, n = sums_over(values, scored, len(block.own))
         shape = (*block.batch, self.whole.channels)
         total, n = (np.broadcast_to(v, shape).copy() for v in (total, n))
         return Part((total, n), block.finite(images, valid, finite))
@@ -103,7 +103,7 @@ class Deviation(Pieces):
 
     def part(self, block: Block) -> Part:
         """Return the moments of the cells whose first pixel the block owns."""
-        images, valid, axes = block.images, block.valid, len(block.start)
+        images, valid, axes = block.images, block.valid, len(block.own)
         local, finite = self._computed(images, valid, self._formula, {})
         values, scored = own_positions(local, block)
         total, n = sums_over(values, scored, axes)
@@ -152,7 +152,7 @@ class QuadraticForm(Pieces):
         images, valid = subtracted(block.images), block.valid
         local, finite = self._computed(images, valid, self._formula, self._options)
         with np.errstate(all="ignore"):  # infinities of both signs, which are computed again
-            total, n = sums_over(*own_positions(local, block), len(block.start))
+            total, n = sums_over(*own_positions(local, block), len(block.own))
         unit: Any = np.ones_like(total)
         beyond = ~((abs(total) > LEAST_SUM) & (abs(total) < LARGEST_SUM))
         if beyond.any() and (images.x.dtype.kind == "f" or images.y.dtype.kind == "f"):
@@ -160,7 +160,7 @@ class QuadraticForm(Pieces):
                 difference, unit = scaled_difference(prepared(images, valid, finite))
             images = images._replace(x=difference, y=np.zeros_like(difference), dtype=np.float64)
             local, _ = self._computed(images, valid, self._formula, self._options)
-            total, n = sums_over(*own_positions(local, block), len(block.start))
+            total, n = sums_over(*own_positions(local, block), len(block.own))
         shape = (*block.batch, 1)
         total, n, unit = (np.broadcast_to(v, shape).astype(np.float64) for v in (total, n, unit))
         values = Accurate.of(total, unit, 2), Accurate.of(n)
@@ -357,12 +357,13 @@ class Coarse(Pieces):
         """Cells of some rows."""
         step, (before, after) = self.step, self.reach[0]
         first = max(top * step - before, 0) // step * step
-        rows = slice(first - block.start[0], (bottom - 1) * step + after + 1 - block.start[0])
+        above, beside = (one.start for one in block.region)
+        rows = slice(first - above, (bottom - 1) * step + after + 1 - above)
         x, y = (v[..., rows, :] for v in (block.images.x, block.images.y))
         valid = None if block.valid is None else block.valid[..., rows, :]
         own = (
             slice(top - first // step, bottom - first // step),
-            slice(left - block.start[1] // step, right - block.start[1] // step),
+            slice(left - beside // step, right - beside // step),
         )
         found: list[Any] = [None, None]
 

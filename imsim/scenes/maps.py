@@ -23,6 +23,7 @@ from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_t
 from imsim.scenes.local import Coarse
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.scoring import Job, Scene, parts_of_groups, plan, regions
+from imsim.scenes.sources import Place, lengths_of, within
 from imsim.typing import Array
 
 
@@ -36,9 +37,7 @@ class Mapped(NamedTuple):
     """Pixels that each side of a block needs."""
     dtype: Any
 
-    def block(
-        self, scene: Scene, arrays: list[Array], region: tuple[slice, ...], own: tuple[slice, ...]
-    ) -> Array:
+    def block(self, scene: Scene, arrays: list[Array], region: Place, own: Place) -> Array:
         """Return the map of the pixels that a block owns, from all those that it reads."""
         wanted = self.pieces.read(own)
         cut = scene.cut(arrays, region, wanted)
@@ -72,10 +71,10 @@ def write(job: Job, scene: Scene, mapped: Mapped, memory: int, target: Any) -> A
     if isinstance(job.pieces, Coarse):
         layout = plan([job], scene, memory)
         for group, (part,) in parts_of_groups([job.pieces], scene, job.batch, layout):
-            cells, step = mapped.cells(part)
-            any_scored[group] |= has_cells(cells, part)
+            cells = mapped.cells(part)
+            any_scored[group] |= has_cells(cells[0], part)
             for own, _ in layout.blocks():
-                _write_into(target, (*group, *own), spread(cells, step, own))
+                _write_into(target, (*group, *own), spread(own, cells))
         return any_scored | (scene.mask is None)
     layout = plan([job], scene, memory, further=2 * np.dtype(mapped.dtype).itemsize)
     for group, whole, region, arrays in regions(scene, job.batch, layout):
@@ -148,17 +147,6 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     return out
 
 
-def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...]:
-    """Return the place of some pixels in a part of the images."""
-    pairs = zip(own, whole, strict=True)
-    return tuple(slice(at.start - part.start, at.stop - part.start) for at, part in pairs)
-
-
-def lengths_of(place: tuple[slice, ...]) -> tuple[int, ...]:
-    """Return the sides of a part of the images, or of the batch."""
-    return tuple(along.stop - along.start for along in place)
-
-
 def has_cells(cells: Array, part: Part) -> Array:
     """Return of which of the batch some cell is scored, or is none because of a pixel."""
     return ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
@@ -174,8 +162,9 @@ def check_scored(metric: str, any_scored: Array) -> None:
         )
 
 
-def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:
-    """Repeat each cell over those of its pixels that a block owns."""
+def spread(own: Place, found: tuple[Array, int]) -> Array:
+    """Repeat each cell over those of its pixels that a block owns, given cells and their size."""
+    cells, step = found
     for axis, pixels in zip((-2, -1), own, strict=True):
         cells = np.take(cells, np.arange(pixels.start, pixels.stop) // step, axis=axis)
     return cells
