@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
-from imsim.registry import METRICS
+from imsim.registry import METRICS, ReadOnly
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
@@ -38,7 +39,34 @@ Options = dict[str, dict[str, Any]]
 """From a metric to its own options."""
 
 
-class Comparison(Mapping[str, Any]):
+class Columns(ReadOnly[str, Any]):
+    """Values by name, which print as a table, and the errors of the metrics that have none."""
+
+    def __init__(self, values: dict[str, Any], errors: dict[str, ImsimError]) -> None:
+        super().__init__(values)
+        self.errors = errors
+        self.skipped = {name: str(error) for name, error in errors.items()}
+
+    def __str__(self) -> str:
+        """Return a table, and what else is to be said."""
+        skipped = (f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items())
+        return "\n".join([table(*self._cells()), *self._said(), *skipped])
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        said = "".join(f"\n<p>{escape(line)}</p>" for line in self._said())
+        return table(*self._cells(), html=True) + said + reasons(self.skipped)
+
+    def _cells(self) -> tuple[list[list[str]], str]:
+        """Return the cells of the table, and how its columns are set."""
+        raise NotImplementedError
+
+    def _said(self) -> list[str]:
+        """Return the lines below the table."""
+        return []
+
+
+class Comparison(Columns):
     """Scores by the name of the metric; prints as a table, also in Jupyter.
 
     Attributes
@@ -48,20 +76,6 @@ class Comparison(Mapping[str, Any]):
     errors : dict of ImsimError
         The reasons as errors, whose remedies can be read apart.
     """
-
-    def __init__(self, scores: dict[str, Any], errors: dict[str, ImsimError]) -> None:
-        self._scores = scores
-        self.errors = errors
-        self.skipped = {name: str(error) for name, error in errors.items()}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._scores[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._scores)
-
-    def __len__(self) -> int:
-        return len(self._scores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores by name: numbers of one pair, NumPy arrays of a batch.
@@ -131,20 +145,10 @@ class Comparison(Mapping[str, Any]):
         return {name: np.asarray(to_host(score)) for name, score in self.items()}
 
     def __repr__(self) -> str:
-        return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
-
-    def __str__(self) -> str:
-        """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        lines = [table(*self._cells())]
-        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """Return the table as Jupyter shows it."""
-        return table(*self._cells(), html=True) + reasons(self.skipped)
+        return f"Comparison({dict(self)!r}, skipped={self.skipped!r})"
 
     def _cells(self) -> tuple[list[list[str]], str]:
-        """Return the cells of the table, and how its columns are set."""
+        """Return a line per metric: the score, or mean, min and max of a batch."""
         scores = self._on_host()
         batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
@@ -172,7 +176,7 @@ class LazyComparison(Comparison):
 
     def compute(self, **options: Any) -> Comparison:
         """Compute all scores in one pass over the images; the options are those of Dask."""
-        return Comparison(lazy.computed(self._scores, **options), self.errors)
+        return Comparison(lazy.computed(self, **options), self.errors)
 
     def __str__(self) -> str:
         """Return a table without numbers: nothing is computed to be printed."""
