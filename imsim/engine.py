@@ -108,22 +108,24 @@ def check_kernels() -> None:
 
 def score(
     metric: str,
-    formula: Callable[..., Scores],
+    formula: Callable[..., Scores | tuple[Scores, ...]],
     shared: Shared,
     *,
     weight_power: float = 0,
+    kernel: KernelLoader | None = None,
     **options: Any,
-) -> Score:
-    """Score two images, or batches of images.
+) -> Any:
+    """Score two images, or batches of images; a formula of several scores gives a list.
 
     The facts about the metric stand in its record. The options are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by that unit to the power `weight_power`.
+    `kernel` takes the place of the record's.
     """
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
     ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
-    scored = functools.partial(_scored, facts, formula, arguments, weight_power)
+    scored = functools.partial(_scored, facts, formula, arguments, weight_power, kernel)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
         return scored(a, b, mask, data_range, weights)
 
@@ -131,7 +133,7 @@ def score(
         others = data_range, memory, runs_kernels(), _finished
         return dispatch.score_of_scene(facts, given, *others, **arguments)
 
-    again = functools.partial(score, metric, formula, weight_power=weight_power)
+    again = functools.partial(score, metric, formula, weight_power=weight_power, kernel=kernel)
     has_gradient = facts.gradient is not None and weights is None
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
@@ -140,16 +142,20 @@ def score(
 
 def _scored(
     facts: Metric,
-    formula: Callable[..., Scores],
+    formula: Callable[..., Any],
     arguments: dict[str, Any],
     weight_power: float,
+    kernel: KernelLoader | None,
     *given: Any,
     at_once: Callable[..., Any] | None = None,
-) -> Score:
-    """Return the score of arrays; `at_once` is a kernel to run in place of the record's."""
-    kernel = facts.volume_kernel if _are_volumes(arguments) else facts.kernel
+) -> Any:
+    """Return the score of arrays; `at_once` is a kernel to run in place of the one to load."""
+    if kernel is None:
+        kernel = facts.volume_kernel if _are_volumes(arguments) else facts.kernel
     side = facts.least_side
     found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
+    if type(found.result) is tuple:
+        return [_score(facts.name, part, found) for part in found.result]
     return _score(facts.name, _in_unit(found, weight_power), found)
 
 
@@ -214,27 +220,6 @@ def _map(
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
     return copied(values, (*batch_of(images, valid), *sides))
-
-
-def score_parts(
-    metric: str,
-    formula: Callable[..., tuple[Scores, ...]],
-    kernel: KernelLoader,
-    shared: Shared,
-    **options: Any,
-) -> list[Score]:
-    """Return the several scores of one formula or kernel; see `score`."""
-    _, _, _, _, _, channel_axis, ndim, _, _ = shared
-    ndim = check_ndim(ndim)
-    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
-
-    def scored(*given: Any) -> list[Score]:
-        found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
-        return [_score(metric, part, found) for part in found.result]
-
-    again = functools.partial(score_parts, metric, formula, kernel)
-    refuse = functools.partial(dispatch.refuse, facts)
-    return _called(metric, scored, refuse, again, shared, options)  # type: ignore[no-any-return]
 
 
 def _called(

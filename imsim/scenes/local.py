@@ -26,6 +26,7 @@ from imsim.scenes.pieces import (
     Pieces,
     Reach,
     Whole,
+    repeated,
     own_positions,
     sums_over,
 )
@@ -57,11 +58,8 @@ class WindowMeans(Pieces):
             nothing = np.zeros(shape)
             return Part((nothing, nothing.copy()), block.finite(*block.owned()))
         found, finite = self._computed(images, valid, self._formula, self._options)
-        n = np.broadcast_to(np.asarray(found.scored, np.float64), shape)
-        values = np.broadcast_to(np.asarray(found.values, np.float64), shape)
-        return Part(
-            (np.where(n > 0, values * n, 0.0), n.copy()), block.finite(images, valid, finite)
-        )
+        values, n = repeated(shape, found.values, found.scored)
+        return Part((np.where(n > 0, values * n, 0.0), n), block.finite(images, valid, finite))
 
     def finish(self, part: Part) -> Scores:
         """Return the means."""
@@ -80,10 +78,9 @@ class PaddedMeans(WindowMeans):
         images, valid = block.images, block.valid
         found, finite = self._computed(images, valid, self._formula, self._options)
         values, scored = own_positions(found, block)
-        total, n = sums_over(values, scored, len(block.own))
+        sums = sums_over(values, scored, len(block.own))
         shape = (*block.batch, self.whole.channels)
-        total, n = (np.broadcast_to(v, shape).copy() for v in (total, n))
-        return Part((total, n), block.finite(images, valid, finite))
+        return Part(repeated(shape, *sums), block.finite(images, valid, finite))
 
 
 LEAST_SUM, LARGEST_SUM = 1e-180, 1e200
@@ -112,8 +109,7 @@ class Deviation(Pieces):
         squares, _ = sums_over(away * away, scored, axes)
         rest, _ = sums_over(away, scored, axes)
         squares = np.maximum(squares - rest * rest / np.where(n > 0, n, 1.0), 0.0)
-        shape = (*block.batch, self.whole.channels)
-        moments = tuple(np.broadcast_to(v, shape).copy() for v in (n, mean, squares))
+        moments = repeated((*block.batch, self.whole.channels), n, mean, squares)
         return Part(moments, block.finite(images, valid, finite))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -161,8 +157,7 @@ class QuadraticForm(Pieces):
             images = images._replace(x=difference, y=np.zeros_like(difference), dtype=np.float64)
             local, _ = self._computed(images, valid, self._formula, self._options)
             total, n = sums_over(*own_positions(local, block), len(block.own))
-        shape = (*block.batch, 1)
-        total, n, unit = (np.broadcast_to(v, shape).astype(np.float64) for v in (total, n, unit))
+        total, n, unit = repeated((*block.batch, 1), total, n, unit)
         values = Accurate.of(total, unit, 2), Accurate.of(n)
         return Part(values, block.finite(block.images, valid, finite))
 

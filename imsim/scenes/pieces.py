@@ -170,6 +170,11 @@ def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
     return values, valid
 
 
+def repeated(shape: tuple[int, ...], *values: Any) -> tuple[Array, ...]:
+    """Return copies of values, in float64, that are repeated to a shape."""
+    return tuple(np.broadcast_to(v, shape).astype(np.float64) for v in values)
+
+
 def sums_over(values: Array, valid: Array | None, axes: int) -> tuple[Array, Array]:
     """Return sums over the last axes, in float64, and how many values each adds up."""
     over = tuple(range(-axes, 0))
