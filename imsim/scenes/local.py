@@ -26,8 +26,8 @@ from imsim.scenes.pieces import (
     Pieces,
     Reach,
     Whole,
-    repeated,
     own_positions,
+    repeated,
     sums_over,
 )
 from imsim.typing import Array
