@@ -425,10 +425,10 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     return float(value)
 
 
-def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:
-    """Refuse a value that is no number strictly between `low` and `high`."""
-    if not _is_number(value) or not low < value < high:
-        raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")
+def check_between(name: str, value: Any) -> None:
+    """Refuse a value that is no number strictly between 0 and 1."""
+    if not _is_number(value) or not 0 < value < 1:
+        raise OptionError(f"{name}={value!r}", "expected a number between 0 and 1")
 
 
 LEAST_MEMORY = 10**5

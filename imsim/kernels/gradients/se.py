@@ -13,6 +13,8 @@ within rounding, and where one of them is 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,33 +35,37 @@ BEL = 10 / math.log(10)
 """Derivative of 10 log10(s) with respect to log(s)."""
 
 
+def _of_pooled(
+    pair: Pair, upstream: Array, wanted: tuple[bool, bool], factor: Callable[..., Any]
+) -> Gradients | None:
+    """Return x - y times a factor of the sum of squares, the number of pixels and of channels.
+
+    None where some image is so bright or so dark that a kernel measures it in another unit.
+    """
+    squares, n, unit = pooled(images_of(pair), pair.mask)
+    if unit is not None and bool((unit != 1).any()):
+        return None
+    scale = upstream * factor(squares[..., 0], n[..., 0], pair.x.shape[-3])
+    return multiples(pair, pair.x - pair.y, scale, wanted)
+
+
 def se(pair: Pair, upstream: Array, wanted: tuple[bool, bool], reduction: str) -> Gradients | None:
     """2 (x - y), divided by the number of values for the mean."""
-    _, n, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    factor = 2 / (n[..., 0] * pair.x.shape[-3]) if reduction == "mean" else 2.0
-    return multiples(pair, pair.x - pair.y, upstream * factor, wanted)
+    is_mean = reduction == "mean"
+    return _of_pooled(pair, upstream, wanted, lambda _, n, c: 2 / (n * c) if is_mean else 2.0)
 
 
 def rmse(
     pair: Pair, upstream: Array, wanted: tuple[bool, bool], normalize: str | None
 ) -> Gradients | None:
     """(x - y) / (n RMSE), divided by L on request; 0 for identical images."""
-    squares, n, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    range_ = pair.data_range if normalize == "range" else 1.0
-    factor = inverse(np.sqrt(squares[..., 0] * n[..., 0] * pair.x.shape[-3]) * range_)
-    return multiples(pair, pair.x - pair.y, upstream * factor, wanted)
+    span = pair.data_range if normalize == "range" else 1.0
+    return _of_pooled(pair, upstream, wanted, lambda s, n, c: inverse(np.sqrt(s * n * c) * span))
 
 
 def psnr(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
     """-20 / ln(10) (x - y) / (n MSE); 0 for identical images, whose score is infinite."""
-    squares, _, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    return multiples(pair, pair.x - pair.y, -2 * BEL * upstream * inverse(squares[..., 0]), wanted)
+    return _of_pooled(pair, -2 * BEL * upstream, wanted, lambda s, *_: inverse(s))
 
 
 def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
@@ -86,11 +92,6 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
         None if of_x is None else of_x.astype(kind, copy=False),
         of_y.astype(kind, copy=False) if wanted[1] else None,
     )
-
-
-def is_scaled(unit: Array | None) -> bool:
-    """Whether some image is so bright or so dark that a kernel measures it in another unit."""
-    return unit is not None and bool((unit != 1).any())
 
 
 def imed(
