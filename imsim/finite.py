@@ -192,16 +192,8 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
     weights = None if images.weights is None else to_widest_float(images.weights)
     if images.xp is np and weights is not None:
         weights = np.ascontiguousarray(weights)
-    return Pair(
-        xp=images.xp,
-        x=where_valid(valid, _as_float(images.x, images)),
-        y=where_valid(valid, _as_float(images.y, images)),
-        mask=valid,
-        data_range=images.data_range,
-        has_channels=images.has_channels,
-        depth=images.depth,
-        weights=weights,
-    )
+    x, y = (where_valid(valid, _as_float(image, images)) for image in (images.x, images.y))
+    return images._replace(x=x, y=y, mask=valid, weights=weights)
 
 
 def _as_float(image: Array, images: Images) -> Array:

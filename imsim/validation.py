@@ -7,7 +7,7 @@ import numbers
 import re
 from collections.abc import Collection, Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,10 +31,10 @@ from imsim.portable.arrays import (
     stacked,
     to_host,
     to_widest_float,
-    unstacked_shape,
     where_valid,
     widest_float,
 )
+from imsim.portable.pair import Pair
 from imsim.portable.windows import lengths_of
 from imsim.typing import Array, ImageLike
 
@@ -51,51 +51,8 @@ SLICES_HINT = "imsim.by_slice scores the slices of a volume"
 MEMORY_HINT = "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory="
 
 
-class Images(NamedTuple):
-    """Two checked images, not yet copied or converted."""
-
-    xp: ModuleType
-    """The array namespace of both."""
-    x: Array
-    """Reference, shape (*batch, channels, height, width), in its own dtype."""
-    y: Array
-    """Test image, likewise."""
-    dtype: Any
-    """Arithmetic of the metrics: float32 or float64."""
-    data_range: float | Array
-    """Largest possible minus smallest possible value, a number, or an array without axes whose
-    value is not known yet; NaN if unknown and not needed."""
-    has_channels: bool
-    """Whether the user named a channel axis."""
-    depth: int | None = None
-    """Planes of a volume, which lie below each other: its height is that of all planes together.
-    None: images."""
-    weights: Array | None = None
-    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
-    None: those inside have equal ones."""
-    weight_unit: Array | float = 1.0
-    """What the given weights were divided by, a number or (*batch, 1)."""
-    even_weights: Array | None = None
-    """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
-    are_unchecked: bool = False
-    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """The broadcast shape of the batch axes of the two images."""
-        own, other = self.x.shape[:-3], self.y.shape[:-3]
-        return own if own == other else broadcast(own, other)
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        """Height, which is that of all planes of a volume together, and width."""
-        height, width = self.x.shape[-2:]
-        return height, width
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Height and width, or depth, height and width."""
-        return self.frame if self.depth is None else unstacked_shape(self.frame, self.depth)
+Images: TypeAlias = Pair
+"""A pair that is checked, and not yet copied or converted: its images have dtypes of their own."""
 
 
 def in_canonical_order(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
@@ -64,7 +63,7 @@ def image_euclidean_distance(
     """sqrt(d' G d), pooled over channels."""
     xp = pair.xp
     difference, unit = scaled_difference(pair)
-    local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma, spacing)
+    local = contributions(pair._replace(x=difference, y=xp.zeros_like(difference)), sigma, spacing)
     n = count(local.values, pair.mask, pair.weights)
     squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,39 +27,64 @@ from imsim.portable.arrays import (
     to_widest_float,
     total,
     unstacked,
+    unstacked_shape,
     where_valid,
 )
 from imsim.portable.units import scaling_unit
 from imsim.typing import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Two images, or volumes, in canonical form.
 
     Leading axes are batch axes. Those of `x`, `y` and `mask` broadcast against each other, so that
-    each image is stored and transformed once. Pixels outside the mask are 0.
+    each image is stored and transformed once. A formula gets floats, which are 0 outside the mask.
     """
 
     xp: ModuleType
     """The array namespace."""
     x: Array
-    """Reference, shape (*batch, channels, height, width), float32 or float64."""
+    """Reference, shape (*batch, channels, height, width)."""
     y: Array
     """Test image, likewise."""
-    mask: Array | None
-    """True = use, shape (*batch, 1, height, width); None: every pixel."""
+    dtype: Any
+    """Arithmetic of the metrics: float32 or float64."""
     data_range: float | Array
-    """Largest possible minus smallest possible value, a number or an array without axes; NaN if
-    unknown and not needed."""
+    """Largest possible minus smallest possible value, a number, or an array without axes whose
+    value is not known yet; NaN if unknown and not needed."""
     has_channels: bool
     """True if the user named the channel axis; False if it was added, with length 1."""
     depth: int | None = None
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Weights of the pixels, in the widest float, shape (*batch, 1, height, width); positive inside
-    the mask, else 0. Formulas do not depend on their unit. None: all are 1."""
+    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
+    Formulas do not depend on their unit. None: those inside have equal ones."""
+    weight_unit: Array | float = 1.0
+    """What the given weights were divided by, a number or (*batch, 1)."""
+    even_weights: Array | None = None
+    """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
+    are_unchecked: bool = False
+    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
+    mask: Array | None = None
+    """True = use, shape (*batch, 1, height, width); None: every pixel. Kernels get it apart."""
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The broadcast shape of the batch axes of the two images."""
+        own, other = self.x.shape[:-3], self.y.shape[:-3]
+        return own if own == other else broadcast(own, other)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height, which is that of all planes of a volume together, and width."""
+        height, width = self.x.shape[-2:]
+        return height, width
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width, or depth, height and width."""
+        return self.frame if self.depth is None else unstacked_shape(self.frame, self.depth)
 
 
 class Scores(NamedTuple):
@@ -225,7 +249,7 @@ def in_chunks(
         x, y, mask, weights = (
             None if v is None else _part(v, start, start + step, place - 2) for v in given
         )
-        part = replace(pair, x=x, y=y, mask=mask, weights=weights)
+        part = pair._replace(x=x, y=y, mask=mask, weights=weights)
         parts.append(in_chunks(function, part, planes, trailing, unit))
     joined = []
     for results in zip(*parts, strict=True):
@@ -305,7 +329,7 @@ def _planes(pair: Pair, first: int, last: int) -> Pair:
         None if v is None else v[..., first * rows : last * rows, :]
         for v in (pair.x, pair.y, pair.mask, pair.weights)
     )
-    return replace(pair, x=x, y=y, mask=mask, weights=weights, depth=last - first)
+    return pair._replace(x=x, y=y, mask=mask, weights=weights, depth=last - first)
 
 
 def _places(local: Local, plane: int, step: int) -> int:

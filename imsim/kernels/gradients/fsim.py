@@ -31,7 +31,7 @@ from imsim.kernels.fsim import (
     similarity,
     within_zeros,
 )
-from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
+from imsim.kernels.gradients import LARGEST_RANGE, Gradients, largest, plane_weights
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable.coarse import LAMBDA, T1, T2, T3, T4, YIQ, automatic_factor, eroded
 from imsim.portable.pair import Pair, Scores
@@ -61,7 +61,7 @@ def scored_gradient(
         return None
     if largest(pair) * 255 / pair.data_range > LARGEST_SIZE:
         return None
-    planes = Planes(images_of(pair), pair.mask)
+    planes = Planes(pair, pair.mask)
     size = 3 if chromatic else 1  # planes of a pair
     scores = (*planes.shape[:-1], channels // size)
     weights, sums = plane_weights(upstream, scores), np.zeros((math.prod(scores), 3))

@@ -21,7 +21,7 @@ import numpy as np
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.planes import NO_MASK
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements
-from imsim.kernels.gradients import Gradients, images_of, inverse, multiples, per_image
+from imsim.kernels.gradients import Gradients, inverse, multiples, per_image
 from imsim.kernels.imed import blurred_difference
 from imsim.kernels.imed import imed as score
 from imsim.kernels.se import pooled, sums_of
@@ -42,7 +42,7 @@ def _of_pooled(
 
     None where some image is so bright or so dark that a kernel measures it in another unit.
     """
-    squares, n, unit = pooled(images_of(pair), pair.mask)
+    squares, n, unit = pooled(pair, pair.mask)
     if unit is not None and bool((unit != 1).any()):
         return None
     scale = upstream * factor(squares[..., 0], n[..., 0], pair.x.shape[-3])
@@ -73,10 +73,9 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
 
     Both are 0 where the score of a channel is infinite.
     """
-    images = images_of(pair)
-    squares, _, total, _ = sums_of(images, pair.mask, with_total=True)
-    odd = find_lost_sums(images, squares, total * total)
-    if odd is not None and any(lost_elements(odd.any(axis=-1), images, pair.mask, equal=False)):
+    squares, _, total, _ = sums_of(pair, pair.mask, with_total=True)
+    odd = find_lost_sums(pair, squares, total * total)
+    if odd is not None and any(lost_elements(odd.any(axis=-1), pair, pair.mask, equal=False)):
         return None
     is_finite = (squares > 0) & (total != 0)
     weights = where_valid(is_finite, 2 * BEL * upstream[..., None] / pair.x.shape[-3])
@@ -106,16 +105,15 @@ def imed(
 
     The gradient of identical images is 0. None, for the formula, where there is a spacing.
     """
-    images = images_of(pair)
-    scores = score(images, pair.mask, sigma, None, spacing)
+    scores = score(pair, pair.mask, sigma, None, spacing)
     if scores is None:
         return None
     distance = scores.values[..., 0]
     if not np.all((distance == 0) | ((distance > SMALLEST) & (distance < LARGEST))):
         return None
     if normalize == "rms":
-        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * images.x.shape[-3]))
-    blurred = blurred_difference(images, pair.mask, sigma)
+        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * pair.x.shape[-3]))
+    blurred = blurred_difference(pair, pair.mask, sigma)
     return multiples(pair, blurred, upstream * inverse(distance), wanted)
 
 
