@@ -11,20 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imsim import checking
+from imsim import checking, errors
 from imsim.differing import measure
-from imsim.errors import (
-    ChannelAxisWarning,
-    DataRangeWarning,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    PrecisionWarning,
-    collecting,
-    silent,
-    warn,
-    without_traceback,
-)
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS, ReadOnly
@@ -42,10 +30,10 @@ Options = dict[str, dict[str, Any]]
 class Columns(ReadOnly[str, Any]):
     """Values by name, which print as a table, and the errors of the metrics that have none."""
 
-    def __init__(self, values: dict[str, Any], errors: dict[str, ImsimError]) -> None:
+    def __init__(self, values: dict[str, Any], failed: dict[str, errors.ImsimError]) -> None:
         super().__init__(values)
-        self.errors = errors
-        self.skipped = {name: str(error) for name, error in errors.items()}
+        self.errors = failed
+        self.skipped = {name: str(error) for name, error in failed.items()}
 
     def __str__(self) -> str:
         """Return a table, and what else is to be said."""
@@ -309,12 +297,12 @@ def compare(
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
         warn_of_range(images, valid)
-    scores, errors = _attempted(names, (a, b), arguments, own)
+    scores, failed = _attempted(names, (a, b), arguments, own)
     if scores:
         checking.warn_of_width(images)
     if not all(METRICS[name].of_differences for name in scores):
         checking.warn_of_rounding(images, valid)
-    return Comparison(scores, errors)
+    return Comparison(scores, failed)
 
 
 def _own_options(
@@ -325,13 +313,15 @@ def _own_options(
     """Return the options of each metric beside those that all have."""
     options = {} if options is None else options
     if not isinstance(options, Mapping):
-        raise OptionError(f"options={options!r}", "expected {name of a metric: {option: value}}")
+        raise errors.OptionError(
+            f"options={options!r}", "expected {name of a metric: {option: value}}"
+        )
     check_names("options", options, METRICS)
     found: Options = {}
     for name in dict.fromkeys([*names, *options]):
         facts, own = METRICS[name], options.get(name, {})
         if not isinstance(own, Mapping):
-            raise OptionError(f"options[{name!r}]={own!r}", "expected {option: value}")
+            raise errors.OptionError(f"options[{name!r}]={own!r}", "expected {option: value}")
         check_names(f"options[{name!r}]", own, facts.options)
         found[name] = {**(spaced if facts.takes_spacing else {}), **own}
     return found
@@ -339,26 +329,23 @@ def _own_options(
 
 def _attempted(
     names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
-) -> tuple[dict[str, Any], dict[str, ImsimError]]:
-    """Call metrics; return their results, and the errors of those that have none.
-
-    Where several score nothing, one warning names them.
-    """
-    found, errors, empty = {}, {}, {}
-    with silent(ChannelAxisWarning, PrecisionWarning):
+) -> tuple[dict[str, Any], dict[str, errors.ImsimError]]:
+    """Call metrics; return their results, and the errors of those that have none."""
+    found, failed, empty = {}, {}, {}
+    with errors.silent(errors.ChannelAxisWarning, errors.PrecisionWarning):
         for name in names:
             try:
-                with collecting(EmptyMaskWarning) as messages:
+                with errors.collecting(errors.EmptyMaskWarning) as messages:
                     found[name] = METRICS[name].function(*given, **arguments, **own[name])
-            except ImsimError as error:
-                errors[name] = without_traceback(error)
+            except errors.ImsimError as error:
+                failed[name] = errors.without_traceback(error)
             if messages:
                 empty[name] = messages[0]
     if empty:
         first, *others = empty
         also = f"; likewise {', '.join(others)}" if others else ""
-        warn(empty[first] + also, EmptyMaskWarning)
-    return found, errors
+        errors.warn(empty[first] + also, errors.EmptyMaskWarning)
+    return found, failed
 
 
 def _in_blocks(
@@ -372,15 +359,15 @@ def _in_blocks(
     scene = dispatch.scene_of(given, **arguments)
     images, _ = dispatch.checked_for_all(scene)
     a, b, mask = dispatch.planned(given[:3])
-    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, own)
+    jobs, failed = _attempted(names, (a, b), arguments | {"mask": mask}, own)
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
-        return kind({}, errors)
+        return kind({}, failed)
     needs_range = any(METRICS[name].needs_data_range for name in jobs)
     told = functools.partial(_check_ends, images.data_range) if needs_range else None
     scores = dispatch.scene_scores([*jobs.values()], scene, memory, told)
     checking.warn_of_width(images)
-    return kind(dict(zip(jobs, scores, strict=True)), errors)
+    return kind(dict(zip(jobs, scores, strict=True)), failed)
 
 
 def _by_names(
@@ -416,9 +403,9 @@ def _check_ends(data_range: float, low: float, high: float) -> None:
     """Warn if the values between the least and the largest one do not suit the data range."""
     if in_another_unit(low, high, data_range):
         span = high - low
-        warn(
+        errors.warn(
             f"the values of a and b inside the mask span {span:.4g}, which is "
             f"{span / data_range:.4g} times data_range={data_range:g}; "
             "pass the range in the unit of the images, or clip them to it",
-            DataRangeWarning,
+            errors.DataRangeWarning,
         )

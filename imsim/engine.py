@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from imsim import kernels, tensors
+from imsim import errors, kernels, tensors
 from imsim.checking import (
     LeastSide,
     check_for,
@@ -18,27 +18,9 @@ from imsim.checking import (
     warn_of_width,
 )
 from imsim.derivatives import OF_CHECKS, Gradient
-from imsim.errors import (
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    more_pixels,
-    warn,
-)
 from imsim.finite import computed, positions_reading, subtracted
 from imsim.masks import batch_of
-from imsim.portable.arrays import (
-    array_namespace,
-    copied,
-    has_values,
-    is_tensor,
-    mean_of_channels,
-    not_above,
-    pad,
-    shifted,
-    unstacked,
-    where_valid,
-)
+from imsim.portable import arrays
 from imsim.portable.pair import Local, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
@@ -101,9 +83,11 @@ def runs_kernels() -> bool:
 def check_kernels() -> None:
     """Refuse to go on where no kernel would run."""
     if _engine == "portable":
-        raise OptionError("engine='portable' runs no kernels", "call set_engine('auto') before")
+        raise errors.OptionError(
+            "engine='portable' runs no kernels", "call set_engine('auto') before"
+        )
     if not kernels.are_enabled():
-        raise ImsimError("Numba is told not to compile", "unset NUMBA_DISABLE_JIT")
+        raise errors.ImsimError("Numba is told not to compile", "unset NUMBA_DISABLE_JIT")
 
 
 def score(
@@ -178,7 +162,7 @@ def score_map(
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)
     if out is not None and names.are_labelled(a, b):
-        raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
+        raise errors.OptionError("out= with arrays of xarray", "leave it out, and store the map")
 
     def in_blocks(given: dispatch.Given) -> Array:
         others = data_range, memory, out, runs_kernels()
@@ -204,22 +188,24 @@ def _map(
     local: Local = _in_unit(found, weight_power)
     if facts.volumes == "pixels":
         local = local._replace(depth=images.depth)
-    values = where_valid(local.valid, local.values, np.nan)
+    values = arrays.where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
         reading = positions_reading(~found.finite, local, images.depth)
-        values = where_valid(~reading, values, np.nan)
+        values = arrays.where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
-        values = xp.astype(mean_of_channels(values), images.dtype, copy=False)
-    values = not_above(values, facts.map_bounds[1])
-    values = unstacked(values, local.depth)
+        values = xp.astype(arrays.mean_of_channels(values), images.dtype, copy=False)
+    values = arrays.not_above(values, facts.map_bounds[1])
+    values = arrays.unstacked(values, local.depth)
     for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
         margin = local.margin_along(axis)
         missing = sides[axis] - margin - values.shape[axis]
-        values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
+        values = arrays.shifted(
+            arrays.pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis
+        )
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
-    return copied(values, (*batch_of(images, valid), *sides))
+    return arrays.copied(values, (*batch_of(images, valid), *sides))
 
 
 def _called(
@@ -328,7 +314,7 @@ def _evaluate(
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
     warn_of_width(images)
-    return _Found(result, images, valid, finite, more_pixels(given[2], *given[4:]))
+    return _Found(result, images, valid, finite, errors.more_pixels(given[2], *given[4:]))
 
 
 def _finished(metric: str, result: Scores, finite: Array) -> Score:
@@ -349,19 +335,16 @@ def _in_unit(found: _Found, power: float) -> Any:
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:
     """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
-    return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
+    return nullcontext() if arrays.is_tensor(images.x) else np.errstate(all="ignore")
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
-    """Average over channels; NaN where no position was scored or a pixel is not finite.
-
-    The shape is that of the batch; NumPy arrays without axes become scalars.
-    """
+    """Average over channels; NaN where no position was scored or a pixel is not finite."""
     xp, batch = found.images.xp, batch_of(found.images, found.valid)
     values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
         is_scored = xp.broadcast_to(scored > 0, values.shape)
-        values = where_valid(is_scored, values, np.nan)
+        values = arrays.where_valid(is_scored, values, np.nan)
         _warn_if_empty(metric, xp.all(is_scored, axis=-1), found.remedy)
     if values.shape[-1] == 1:
         values = values[..., 0]
@@ -369,8 +352,8 @@ def _score(metric: str, result: Scores, found: _Found) -> Score:
         with _quiet(found.images):
             values = xp.mean(values, axis=-1)
     if found.finite is not None:
-        values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
-    values = values if values.shape == batch else copied(values, batch)
+        values = arrays.where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
+    values = values if values.shape == batch else arrays.copied(values, batch)
     return values[()] if xp is np else values
 
 
@@ -383,9 +366,9 @@ def _all_scored(scored: Array) -> bool:
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:
     """Warn if an element of the batch had nothing to score; nothing is awaited for it."""
-    if has_values(scored) and not bool(array_namespace(scored).all(scored)):
-        warn(
+    if arrays.has_values(scored) and not bool(arrays.array_namespace(scored).all(scored)):
+        errors.warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
             f"{remedy}, or leave such images out",
-            EmptyMaskWarning,
+            errors.EmptyMaskWarning,
         )

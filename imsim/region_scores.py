@@ -15,15 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import engine
-from imsim.errors import (
-    ChannelAxisWarning,
-    EmptyMaskWarning,
-    ImsimError,
-    PrecisionWarning,
-    silent,
-    without_traceback,
-)
+from imsim import engine, errors
 from imsim.portable.arrays import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
@@ -179,11 +171,7 @@ SMALL_PIXELS = 1 << 15
 
 
 class Scorer:
-    """Scores all regions of one pair of images, which has no batch axes.
-
-    `broken` tells which regions hold NaN or infinities; `data_range` and `spacing` are what the
-    user gave.
-    """
+    """Scores all regions of one pair of images, which has no batch axes."""
 
     def __init__(
         self,
@@ -201,13 +189,15 @@ class Scorer:
             in_three_axes(unstacked(v, images.depth), channels=True) for v in (x, y)
         )
         self._scores: dict[str, Array] = {}
-        self._errors: dict[str, ImsimError] = {}
+        self._errors: dict[str, errors.ImsimError] = {}
 
-    def scores(self, names: Iterable[str]) -> tuple[dict[str, Array], dict[str, ImsimError]]:
+    def scores(self, names: Iterable[str]) -> tuple[dict[str, Array], dict[str, errors.ImsimError]]:
         """Return the scores of each metric, and why others have none."""
         names = list(names)
         self._scores = {name: np.full(len(self._found.labels), np.nan) for name in names}
-        with silent(EmptyMaskWarning, ChannelAxisWarning, PrecisionWarning):
+        with errors.silent(
+            errors.EmptyMaskWarning, errors.ChannelAxisWarning, errors.PrecisionWarning
+        ):
             alike: dict[Crop | None, list[str]] = {}
             for name in names:
                 self._attempt(name, self._check)
@@ -228,8 +218,8 @@ class Scorer:
         if name not in self._errors:
             try:
                 return function(name, *args)
-            except ImsimError as error:
-                self._errors[name] = without_traceback(error)
+            except errors.ImsimError as error:
+                self._errors[name] = errors.without_traceback(error)
         return None
 
     def _spaced(self, name: str) -> dict[str, Any]:

@@ -40,10 +40,7 @@ def gaussian_blur(values: Array, sigma: float, spacing: tuple[float, ...]) -> Ar
 
 
 def contributions(pair: Pair, sigma: float, spacing: tuple[float, ...] | None) -> Local:
-    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask.
-
-    With weights, d is multiplied by their roots.
-    """
+    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
     difference = to_widest_float(pair.x) - to_widest_float(pair.y)
     if pair.weights is not None:
         difference = difference * root(pair.weights)

@@ -153,10 +153,7 @@ def laid_out(
     is_padded: bool = False,
     weights: Array | None = None,
 ) -> Local:
-    """Return the values of windows of some length along each axis; planes of volumes are stacked.
-
-    `is_padded` says that there is one for each pixel, or cell of `step` pixels a side.
-    """
+    """Return the values of windows of some lengths; planes of volumes are stacked."""
     reach = tuple(window_reach(length, step) for length in lengths)
     margin = tuple(0 if is_padded else step * (length // 2) for length in lengths)
     depth = None

@@ -52,10 +52,7 @@ def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
 
 
 def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[Any, Any, Any, Any]:
-    """Return a, b, mask and weights in memory, or as `Given` where these are to be read in blocks.
-
-    Stored images are read as a whole where they are small against the memory.
-    """
+    """Return a, b, mask and weights in memory, or as `Given` where these are read in blocks."""
     if are_bare(a, b, mask, weights):
         return a, b, mask, weights
     is_planned = isinstance(a, Planned)
@@ -246,17 +243,13 @@ def scene_scores(
 
     `told_ends` is called with the least and the largest value, which are found in the same pass.
     """
-    ends = [] if told_ends is None else [_value_ends(jobs[0], told_ends)]
+    ends = []
+    if told_ends is not None:
+        finish = functools.partial(_tell_ends, told_ends)
+        ends = [jobs[0]._replace(pieces=ValueEnds(jobs[0].pieces.whole), finish=finish)]
     if any(lazy.is_lazy(source.value) for source in scene.sources):
         return lazy.scores(jobs, scene, ends)
     return scores([*jobs, *ends], scene, check_memory(memory))[: len(jobs)]
-
-
-def _value_ends(like: Job, told: Callable[[float, float], None]) -> Job:
-    """Prepare the search for the least and the largest value."""
-    return like._replace(
-        pieces=ValueEnds(like.pieces.whole), finish=functools.partial(_tell_ends, told)
-    )
 
 
 def _tell_ends(told: Callable[[float, float], None], found: Scores, _: Array) -> None:

@@ -50,10 +50,7 @@ def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
 
 
 def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
-    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
-
-    A chunk that is larger remains as it is.
-    """
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square."""
     sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
     while 2 * math.prod(lengths) <= most and lengths != sides:
         _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])

@@ -8,16 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import (
-    ChannelAxisWarning,
-    DTypeError,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    ShapeError,
-    silent,
-    warn,
-)
+from imsim import errors
 from imsim.inputs import kind
 from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_tensor
 from imsim.scenes.local import Coarse
@@ -45,7 +36,9 @@ class Mapped(NamedTuple):
             batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
             return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, self.dtype)
         mask = cut[2] if len(cut) > 2 else None
-        with silent(EmptyMaskWarning, ChannelAxisWarning):  # a block may be narrow
+        with errors.silent(
+            errors.EmptyMaskWarning, errors.ChannelAxisWarning
+        ):  # a block may be narrow
             found = self.function(*cut[:2], mask, scene.data_range, None, least_side=1)
         index: Any = (..., *within(own, wanted))
         return np.asarray(found)[index]
@@ -54,12 +47,12 @@ class Mapped(NamedTuple):
         """Return the map of the cells, and their size."""
         pieces, found = self.pieces, self.pieces.coarse(part)
         if found is None:
-            raise ImsimError("the metric has no cells")
+            raise errors.ImsimError("the metric has no cells")
         images, valid, step = found
         x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
         mask = None if valid is None else valid[..., 0, :, :]
         options = {"channel_axis": -3 if images.has_channels else None, **pieces.coarse_options}
-        with silent(EmptyMaskWarning, ChannelAxisWarning):
+        with errors.silent(errors.EmptyMaskWarning, errors.ChannelAxisWarning):
             cells = self.function(x, y, mask, images.data_range, None, **options)
         cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
         return cells.astype(self.dtype, copy=False), step
@@ -95,7 +88,7 @@ def written(found: Array, out: Any) -> Any:
     """Write a map into what the user gives for it."""
     place = target(out, tuple(found.shape), found.dtype, None)
     if asks_for_gradient(found) or not has_values(found):
-        raise OptionError(
+        raise errors.OptionError(
             "out= with tensors that ask for a gradient, are traced or on an accelerator",
             "leave it out: the map is a tensor",
         )
@@ -107,10 +100,10 @@ def _write_into(out: Any, index: Any, values: Array) -> None:
     """Write a part of a map."""
     try:
         out[index] = values
-    except (MemoryError, ImsimError):
+    except (MemoryError, errors.ImsimError):
         raise
     except Exception as error:  # of a store that is closed, or opened to be read only
-        raise ImsimError(
+        raise errors.ImsimError(
             f"out cannot be written: {kind(out)} raises {type(error).__name__} ({error})"
         ) from error
 
@@ -120,7 +113,7 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     if out is None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if room is not None and size > room:
-            raise OptionError(
+            raise errors.OptionError(
                 f"a map of {'x'.join(map(str, shape))} numbers takes {size / 1e6:.1f} MB, memory= "
                 f"allows {room / 1e6:.1f} MB",
                 "pass out=, an array of Zarr or numpy.lib.format.open_memmap, or a larger memory=",
@@ -129,21 +122,25 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     try:
         given, own = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
     except Exception as error:  # of a store that is closed
-        raise ImsimError(
+        raise errors.ImsimError(
             f"out has no shape: {kind(out)} raises {type(error).__name__} ({error})",
             f"expected an open array of shape {shape}",
         ) from error
     if given != shape or not hasattr(out, "__setitem__"):
-        raise ShapeError(
+        raise errors.ShapeError(
             f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
         )
     if is_tensor(out) or is_of_jax(out):
-        raise DTypeError(f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out")
+        raise errors.DTypeError(
+            f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out"
+        )
     native = own.newbyteorder("=") if isinstance(own, np.dtype) else own
     if native not in (np.float32, np.float64):
-        raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
+        raise errors.DTypeError(f"out has dtype {own}", "expected float32 or float64")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise ImsimError("out is an array that is read-only", "pass one that can be written to")
+        raise errors.ImsimError(
+            "out is an array that is read-only", "pass one that can be written to"
+        )
     return out
 
 
@@ -155,10 +152,10 @@ def has_cells(cells: Array, part: Part) -> Array:
 def check_scored(metric: str, any_scored: Array) -> None:
     """Warn if of some of the batch no position is scored."""
     if not any_scored.all():
-        warn(
+        errors.warn(
             f"{metric}: of some image no position could be scored, which is NaN in the map; "
             "widen the mask, or leave such images out",
-            EmptyMaskWarning,
+            errors.EmptyMaskWarning,
         )
 
 

@@ -153,10 +153,7 @@ class Pieces(ABC):
 
 
 def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
-    """Return the values at the positions that a block owns, and where they are valid.
-
-    The last axes are those of the images; volumes have three.
-    """
+    """Return the values at the positions that a block owns, and where they are valid."""
     cuts = []
     for axis in range(-len(block.own), 0):
         offset = block.region[axis].start + local.margin_along(axis)

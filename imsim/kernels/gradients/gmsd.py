@@ -121,10 +121,7 @@ def _write(
 
 @allocating
 def _forward(x, y, scored, start, stop, scale, first, misfit, slopes, out):  # type: ignore[no-untyped-def]
-    """Write d and the slopes of GMS along both components of the gradients; add the moments of d.
-
-    `scale` makes gradients of data ranges.
-    """
+    """Write d and the slopes of GMS along both components of the gradients; add moments of d."""
     columns, real = misfit.shape[1], misfit.dtype.type
     room, lines = np.zeros((6, columns + 2 + PADDING)), np.empty((4, columns + 2 + PADDING))
     found, parts = np.empty(columns, misfit.dtype), np.empty((4, columns + PADDING), misfit.dtype)

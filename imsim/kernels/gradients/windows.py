@@ -248,10 +248,7 @@ class _Blocks:
     def _run(
         self, plane: tuple[Any, ...], block: Block, weight: float, out: list[Array], dtype: Any
     ) -> int | None:
-        """Run the kernel on whole rows in float32, or on arrays that are cut out in float64.
-
-        Return the number of scored positions; None if the arithmetic is not precise enough.
-        """
+        """Run the kernel on whole rows in float32, or on arrays that are cut out in float64."""
         (x, y, mask), windowed, is_wide = plane, self._windowed, dtype == np.float64
         size = windowed.window.size
         planes = 4 if windowed.constants else 5
