@@ -286,10 +286,7 @@ class ImageRegression:
         return stem
 
     def _told(self, path: Path) -> str:
-        """Name a file from the folder of the call, if they are on the same drive."""
-        with suppress(ValueError):
-            return os.path.relpath(path, self._start)
-        return str(path)
+        return named_from(path, self._start)
 
     def _write(self, stem: str, pixels: Array) -> None:
         """Write a reference, and remove one of the other format."""
@@ -401,6 +398,13 @@ def _page(reference: Array, image: Array, rule: _Rule, names: tuple[str, str], p
 
 def _channel_axis(image: Array) -> int | None:
     return -1 if image.ndim == 3 else None
+
+
+def named_from(path: Path, start: Path) -> str:
+    """Name a file from a folder, if they are on the same drive."""
+    with suppress(ValueError):
+        return os.path.relpath(path, start)
+    return str(path)
 
 
 def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:

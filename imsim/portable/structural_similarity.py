@@ -113,9 +113,9 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
     def values(unit: Any, _: Any) -> Array:
         if in_few_operations:
             unbiased = unbiasing(support, window) if sample_covariance else 1.0
-            images = in_unit(x, unit), in_unit(y, unit)
-            inside = exact.sides, mask, support.weight, weights
-            return convolved_similarity(*images, *inside, constants(unit), unbiased)
+            p, q = in_unit(x, unit), in_unit(y, unit)
+            inside = mask, support.weight, weights
+            return convolved_similarity(p, q, exact.sides, *inside, constants(unit), unbiased)
         p, q = (local_moments(in_unit(v, unit), window, support) for v in (x, y))
         covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance
