@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.arrays import (
     channel_sum,
     count,
@@ -136,12 +137,6 @@ def _kernels() -> Any:
     return imed
 
 
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import imed
-
-    return imed
-
-
 def _pieces(
     whole: Any, sigma: float, spacing: tuple[float, ...] | None, normalize: str | None = None
 ) -> Any:
@@ -167,7 +162,7 @@ def _pieces(
     of_differences=True,
     kernel=Kernel(_kernels, "imed"),
     map_kernel=Kernel(_kernels, "imed_map"),
-    gradient=_gradient,
+    gradient=Kernel(loaders.pixel_gradients, "imed"),
     volumes="windows",
     volume_kernel=Kernel(_kernels, "volume_imed"),
     takes_spacing=True,

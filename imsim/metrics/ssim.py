@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.errors import OptionError
+from imsim.kernels import loaders
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.structural_similarity import mean_structural_similarity, structural_similarity
 from imsim.portable.windows import Window, gaussian, uniform
@@ -182,24 +183,6 @@ def ssim_map(
     )
 
 
-def _kernels() -> Any:
-    from imsim.kernels import ssim  # slow to import, as Numba is
-
-    return ssim
-
-
-def _volume_kernels() -> Any:
-    from imsim.kernels import volume_ssim
-
-    return volume_ssim
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.windows import ssim
-
-    return ssim
-
-
 def _region_kernel() -> Any:
     from imsim.kernels.regions.windows import ssim
 
@@ -207,7 +190,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
-    kernels = _kernels if len(whole.sides) == 2 else _volume_kernels
+    kernels = loaders.windows if len(whole.sides) == 2 else loaders.volume_windows
     kernel, lengths = Kernel(kernels, "ssim"), options["window"].lengths
     if options["downsample"] and automatic_factor(*whole.sides) > 1:
         options["downsample"] = False
@@ -229,12 +212,12 @@ def _pieces(whole: Any, **options: Any) -> Any:
     map_function=ssim_map,
     sees="Do brightness, contrast and pattern agree around each pixel?",
     least_side=11,
-    kernel=Kernel(_kernels, "ssim"),
-    map_kernel=Kernel(_kernels, "ssim_map"),
-    gradient=_gradient,
+    kernel=Kernel(loaders.windows, "ssim"),
+    map_kernel=Kernel(loaders.windows, "ssim_map"),
+    gradient=Kernel(loaders.window_gradients, "ssim"),
     volumes="windows",
-    volume_kernel=Kernel(_volume_kernels, "ssim"),
-    volume_map_kernel=Kernel(_volume_kernels, "ssim_map"),
+    volume_kernel=Kernel(loaders.volume_windows, "ssim"),
+    volume_map_kernel=Kernel(loaders.volume_windows, "ssim_map"),
     takes_spacing=True,
     crop=Crop(halo=5, widens=True),  # half a window
     region_kernel=_region_kernel,
