@@ -9,14 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from imsim import errors, kernels, tensors
-from imsim.checking import (
-    LeastSide,
-    check_for,
-    check_on_host,
-    warn_of_rounding,
-    warn_of_width,
-)
+from imsim import checking, errors, kernels, tensors
 from imsim.derivatives import OF_CHECKS, Gradient
 from imsim.finite import computed, positions_reading, subtracted
 from imsim.masks import batch_of
@@ -269,7 +262,7 @@ def _evaluate(
     by_pixel: bool = False,
     kernel_instead: Callable[..., Any] | None = None,
     needs_data_range: bool | None = None,
-    least_side: LeastSide | None = None,
+    least_side: checking.LeastSide | None = None,
     **options: Any,
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
@@ -279,7 +272,7 @@ def _evaluate(
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     by_kernel = _engine != "portable"
-    images, valid = check_for(
+    images, valid = checking.check_for(
         facts,
         given,
         channel_axis,
@@ -293,12 +286,12 @@ def _evaluate(
     if facts.of_differences:
         images = subtracted(images)
     else:
-        warn_of_rounding(images, valid)
+        checking.warn_of_rounding(images, valid)
     for key, value in options.items():
         if isinstance(value, np.generic):  # of which a narrow one may overflow
             options[key] = value.item()
     if facts.numpy_only:
-        check_on_host(facts.name, images)
+        checking.check_on_host(facts.name, images)
     kernel = None
     if by_kernel and is_numpy and load_kernel is not None:
         kernel = kernel_instead or kernels.loaded(load_kernel)
@@ -313,7 +306,7 @@ def _evaluate(
         if images.even_weights is not None and kernel is not None:
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
-    warn_of_width(images)
+    checking.warn_of_width(images)
     return _Found(result, images, valid, finite, errors.more_pixels(given[2], *given[4:]))
 
 

@@ -11,25 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from imsim.portable.arrays import (
-    array_namespace,
-    as_image,
-    at_largest,
-    broadcast,
-    count,
-    first_largest,
-    is_compiling,
-    is_of_jax,
-    is_tensor,
-    mean,
-    root,
-    stacked,
-    to_widest_float,
-    total,
-    unstacked,
-    unstacked_shape,
-    where_valid,
-)
+from imsim.portable import arrays
 from imsim.portable.units import scaling_unit
 from imsim.typing import Array
 
@@ -73,7 +55,7 @@ class Pair(NamedTuple):
     def batch_shape(self) -> tuple[int, ...]:
         """The broadcast shape of the batch axes of the two images."""
         own, other = self.x.shape[:-3], self.y.shape[:-3]
-        return own if own == other else broadcast(own, other)
+        return own if own == other else arrays.broadcast(own, other)
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -84,7 +66,7 @@ class Pair(NamedTuple):
     @property
     def sides(self) -> tuple[int, ...]:
         """Height and width, or depth, height and width."""
-        return self.frame if self.depth is None else unstacked_shape(self.frame, self.depth)
+        return self.frame if self.depth is None else arrays.unstacked_shape(self.frame, self.depth)
 
 
 class Scores(NamedTuple):
@@ -159,7 +141,9 @@ def laid_out(
     depth = None
     if len(lengths) == 3:
         depth = values.shape[-3]
-        values, *others = (None if v is None else stacked(v) for v in (values, valid, weights))
+        values, *others = (
+            None if v is None else arrays.stacked(v) for v in (values, valid, weights)
+        )
         valid, weights = others
     return Local(values, valid, margin, step, reach, depth=depth, weights=weights)
 
@@ -173,22 +157,24 @@ def window_reach(size: int, step: int = 1) -> tuple[int, int]:
 def average(local: Local) -> Scores:
     """Mean of the local values over the valid positions, by weight."""
     parts = local.values, local.valid, local.weights
-    return Scores(mean(*parts), count(*parts))
+    return Scores(arrays.mean(*parts), arrays.count(*parts))
 
 
 def deviation(local: Local) -> Scores:
     """Standard deviation, with n - 1, over the valid positions; one position has none."""
     if local.weights is not None:
         return _weighted_deviation(local, local.weights)
-    if local.valid is None and is_tensor(local.values):  # whose derivative at 0 is 0
-        flat = to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
-        return Scores(flat.std(-1), count(local.values, None))
-    mu = as_image(mean(local.values, local.valid), to_widest_float(local.values))
-    residual = where_valid(local.valid, to_widest_float(local.values) - mu)
-    n = count(local.values, local.valid)
+    if local.valid is None and arrays.is_tensor(local.values):  # whose derivative at 0 is 0
+        flat = arrays.to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
+        return Scores(flat.std(-1), arrays.count(local.values, None))
+    mu = arrays.as_image(
+        arrays.mean(local.values, local.valid), arrays.to_widest_float(local.values)
+    )
+    residual = arrays.where_valid(local.valid, arrays.to_widest_float(local.values) - mu)
+    n = arrays.count(local.values, local.valid)
     several = n > 1
-    variance = total(residual * residual) / where_valid(several, n - 1, 1.0)
-    return Scores(root(variance), where_valid(several, n))
+    variance = arrays.total(residual * residual) / arrays.where_valid(several, n - 1, 1.0)
+    return Scores(arrays.root(variance), arrays.where_valid(several, n))
 
 
 def _weighted_deviation(local: Local, weights: Array) -> Scores:
@@ -197,24 +183,28 @@ def _weighted_deviation(local: Local, weights: Array) -> Scores:
     V1 and V2 are the sums of the weights and of their squares. With weights of 1 alone, the result
     is that without weights to the bit.
     """
-    xp = array_namespace(weights)
+    xp = arrays.array_namespace(weights)
     weights = weights / scaling_unit(weights)  # in float32, squares of small ones are 0
-    values = to_widest_float(where_valid(local.valid, local.values))
-    apart = values - as_image(at_largest(values, weights), values)
-    residual = apart - as_image(mean(apart, local.valid, weights), apart)
-    is_largest = first_largest(weights)
-    largest, others = total(weights, is_largest), where_valid(~is_largest, weights)
-    rest = total(others)
+    values = arrays.to_widest_float(arrays.where_valid(local.valid, local.values))
+    apart = values - arrays.as_image(arrays.at_largest(values, weights), values)
+    residual = apart - arrays.as_image(arrays.mean(apart, local.valid, weights), apart)
+    is_largest = arrays.first_largest(weights)
+    largest, others = arrays.total(weights, is_largest), arrays.where_valid(~is_largest, weights)
+    rest = arrays.total(others)
     whole = largest + rest
     # V1^2 - V2, without a difference of nearly equal numbers.
-    pairs = 2 * largest * rest + (rest * rest - total(others * others))
+    pairs = 2 * largest * rest + (rest * rest - arrays.total(others * others))
     several = pairs > 0
-    variance = total(residual * residual, None, weights) * whole / where_valid(several, pairs, 1.0)
+    variance = (
+        arrays.total(residual * residual, None, weights)
+        * whole
+        / arrays.where_valid(several, pairs, 1.0)
+    )
     plain = deviation(local._replace(weights=None))
-    is_even = xp.all((weights == 0) | (weights == as_image(largest, weights)), axis=(-2, -1))
+    is_even = xp.all((weights == 0) | (weights == arrays.as_image(largest, weights)), axis=(-2, -1))
     return Scores(
-        xp.where(is_even, plain.values, root(variance)),
-        xp.where(is_even, plain.scored, where_valid(several, whole)),
+        xp.where(is_even, plain.values, arrays.root(variance)),
+        xp.where(is_even, plain.scored, arrays.where_valid(several, whole)),
     )
 
 
@@ -234,7 +224,7 @@ def in_chunks(
     images = [v for v in given if v is not None]
     if any(map(_is_traced, images)):  # sizes may be symbols
         return function(pair)
-    leading = broadcast(*(tuple(v.shape[:-2]) for v in images))
+    leading = arrays.broadcast(*(tuple(v.shape[:-2]) for v in images))
     axis = next((k for k, n in enumerate(leading) if n > 1), len(leading) - 1)
     is_whole = axis == len(leading) - 1 and unit > 1
     if is_whole or math.prod(leading) <= planes:
@@ -263,8 +253,8 @@ def _part(values: Array, start: int, stop: int, axis: int) -> Array:
 
 
 def _is_traced(values: Array) -> bool:
-    return is_compiling() or (
-        is_of_jax(values) and isinstance(values, sys.modules["jax"].core.Tracer)
+    return arrays.is_compiling() or (
+        arrays.is_of_jax(values) and isinstance(values, sys.modules["jax"].core.Tracer)
     )
 
 
@@ -289,7 +279,7 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
         found.append(local)
         parts.append(
             [
-                None if v is None else unstacked(v, local.depth)[..., own, :, :]
+                None if v is None else arrays.unstacked(v, local.depth)[..., own, :, :]
                 for v in (local.values, local.valid, local.weights)
             ]
         )
@@ -301,7 +291,7 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
 def _joined(parts: Sequence[Array | None]) -> Array | None:
     """Join the planes of all slabs, unless there are none."""
     some = [part for part in parts if part is not None]
-    return stacked(array_namespace(*some).concat(some, axis=-3)) if some else None
+    return arrays.stacked(arrays.array_namespace(*some).concat(some, axis=-3)) if some else None
 
 
 def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
@@ -309,10 +299,10 @@ def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
     depth = pair.depth
     if depth is None or pair.xp.__name__ != "numpy":
         return []
-    pixels = math.prod(broadcast(pair.x.shape, pair.y.shape))
+    pixels = math.prod(arrays.broadcast(pair.x.shape, pair.y.shape))
     planes = max(PIXELS * depth // pixels, 2 * (reach + 1))
-    count = -(-depth // planes)
-    ends = [depth * k // count // step * step for k in range(count)]
+    number = -(-depth // planes)
+    ends = [depth * k // number // step * step for k in range(number)]
     return list(zip(ends, [*ends[1:], depth], strict=True))
 
 
