@@ -87,15 +87,9 @@ class _Rule(NamedTuple):
         if isinstance(self.record, Count):
             score = float(getattr(found, self.record.attribute))
         else:
-            score = float(
-                self.record.function(
-                    reference,
-                    image,
-                    mask=self.mask,
-                    data_range=self.data_range,
-                    channel_axis=_channel_axis(image),
-                )
-            )
+            options = {"mask": self.mask, "data_range": self.data_range}
+            axis = _channel_axis(image)
+            score = float(self.record.function(reference, image, channel_axis=axis, **options))
         higher = self.record.higher_is_better
         if score >= self.limit if higher else score <= self.limit:
             return None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim.checking import check, check_for, warn_of_width
 from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
+from imsim.masks import batch_of
 from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes import lazy, maps
 from imsim.scenes.moments import ValueEnds
-from imsim.scenes.scoring import Job, Scene, job, scores
+from imsim.scenes.pieces import Whole
+from imsim.scenes.scoring import Job, Scene, scores
 from imsim.scenes.sources import Source, is_stored
 from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
@@ -86,14 +88,6 @@ def is_lazy(given: Given) -> bool:
 def _is_read(value: Any) -> bool:
     """Whether a value is not in memory."""
     return is_stored(value) or lazy.is_lazy(value)
-
-
-def refuse(facts: Metric, given: Given) -> NoReturn:
-    """Refuse images that do not fit into memory."""
-    raise ImsimError(
-        f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-        _in_memory(given),
-    )
 
 
 def _in_memory(given: Given) -> str:
@@ -170,11 +164,15 @@ def _prepared(
     others = scene.channel_axis, ndim, needs_data_range, least
     images, valid = check_for(facts, stand_ins, *others, by_kernel=by_kernel)
     if facts.pieces is None:
-        refuse(facts, given)
-    prepared = job(facts, images, valid, by_kernel, options, finish)
+        raise ImsimError(
+            f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
+            _in_memory(given),
+        )
+    known = images.sides, images.x.shape[-3], images.has_channels, images.dtype, images.data_range
+    pieces = facts.pieces(Whole(*known, by_kernel, facts.of_differences), **options)
     if not given.is_planned:
         warn_of_width(images)
-    return scene, prepared, least
+    return scene, Job(facts, pieces, images, batch_of(images, valid), finish), least
 
 
 def score_of_scene(

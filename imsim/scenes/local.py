@@ -322,7 +322,8 @@ class Coarse(Pieces):
         super().__init__(whole, kernel)
         self._formula, self._border, self._options = formula, border, options
         self.step = automatic_factor(*whole.sides)
-        self.is_global = border == "zero"  # a transform spreads NaN
+        self.is_global = border == "zero"
+        """Whether a pixel that is not finite leaves no value anywhere: a transform spreads NaN."""
         self.coarse_options = {key: False for key in options if key == "downsample"}
         self.reach = (((self.step - 1) // 2, self.step // 2),) * 2
 

@@ -45,10 +45,8 @@ class Mapped(NamedTuple):
 
     def cells(self, part: Part) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
-        pieces, found = self.pieces, self.pieces.coarse(part)
-        if found is None:
-            raise errors.ImsimError("the metric has no cells")
-        images, valid, step = found
+        pieces: Any = self.pieces  # those of cells
+        images, valid, step = pieces.coarse(part)
         x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
         mask = None if valid is None else valid[..., 0, :, :]
         options = {"channel_axis": -3 if images.has_channels else None, **pieces.coarse_options}

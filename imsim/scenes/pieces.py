@@ -100,14 +100,10 @@ class Pieces(ABC):
     """Pixels before and after its own that a position reads, along each axis."""
     step: int = 1
     """Positions lie at multiples of it, in pixels: blocks are read from such a pixel on."""
-    is_global = False
-    """Whether a pixel that is not finite leaves no value anywhere in a map."""
 
     def __init__(self, whole: Whole, kernel: Loader | None = None) -> None:
         self.whole = whole
         self.reach = ((0, 0),) * len(whole.sides)
-        self.coarse_options: dict[str, Any] = {}
-        """Options of the metric on images of cells, see `coarse`."""
         self._kernel = kernel
 
     def read(self, own: Place) -> Place:
@@ -132,10 +128,6 @@ class Pieces(ABC):
     @abstractmethod
     def finish(self, part: Part) -> Scores:
         """Return the scores from the part of all blocks."""
-
-    def coarse(self, part: Part) -> tuple[Images, Array | None, int] | None:
-        """Return images of the cells, their mask and size, for metrics of a coarser grid."""
-        return None
 
     def _computed(
         self,

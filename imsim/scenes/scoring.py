@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby
 from operator import itemgetter
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.checking import warn_of_rounding
-from imsim.masks import batch_of, check_mask
+from imsim.masks import check_mask
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
-from imsim.scenes.pieces import Block, Part, Pieces, Reach, Whole
+from imsim.scenes.pieces import Block, Part, Pieces, Reach
 from imsim.scenes.sources import Place, Source, lengths_of, within
 from imsim.typing import Array
 from imsim.validation import Images, check_images
@@ -133,16 +133,11 @@ class Job(NamedTuple):
     pieces: Pieces
     images: Images
     """Stand-ins of the images, which hold no pixels."""
-    valid: Array | None
-    """Stand-in of the mask."""
+    batch: tuple[int, ...]
+    """Shape of the batch, also that of the mask."""
     finish: Any
     """Turns scores, and which of the batch are finite, into what the user gets; None
     for a map alone."""
-
-    @property
-    def batch(self) -> tuple[int, ...]:
-        """Shape of the batch, also that of the mask."""
-        return batch_of(self.images, self.valid)
 
 
 class Scene(NamedTuple):
@@ -216,29 +211,6 @@ class Scene(NamedTuple):
         if self.channel_axis is not None and source.name != "mask":
             del axes[self.channel_axis]
         return axes[: -self.ndim], axes[-self.ndim :]
-
-
-def job(
-    facts: Metric,
-    images: Images,
-    valid: Array | None,
-    by_kernel: bool,
-    options: dict[str, Any],
-    finish: Callable[[Scores, Array], Any] | None,
-) -> Job:
-    """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
-    if facts.pieces is None:
-        raise TypeError(f"{facts.name} has no pieces")
-    whole = Whole(
-        images.sides,
-        images.x.shape[-3],
-        images.has_channels,
-        images.dtype,
-        images.data_range,
-        by_kernel,
-        facts.of_differences,
-    )
-    return Job(facts, facts.pieces(whole, **options), images, valid, finish)
 
 
 def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
