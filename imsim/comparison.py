@@ -35,6 +35,57 @@ class Columns(ReadOnly[str, Any]):
         self.errors = failed
         self.skipped = {name: str(error) for name, error in failed.items()}
 
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write the columns as CSV, with a row per image or region.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file, which is replaced if it exists.
+
+        Returns
+        -------
+        str or None
+            The text, if there is no path. The numbers read back exactly. Of a batch, the first
+            column is "image"; of several batch axes, there are "axis_0", "axis_1" ...
+
+        Raises
+        ------
+        ImsimError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> images = [[[1.0, 4.0]], [[1.0, 2.0]]]
+        >>> print(imsim.compare([[1.0, 2.0]], images, ["se", "rmse"]).to_csv().strip())
+        image,se,rmse
+        0,4.0,1.4142135623730951
+        1,0.0,0.0
+        """
+        return to_csv(*self._indexed(), path)
+
+    def to_dataframe(self) -> Any:
+        """Return a data frame of pandas, with a row per image or region.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of one pair, it has one row. The index of a batch is called "image"; of several batch
+            axes, there is a level for each, "axis_0", "axis_1" ... Its ``attrs["skipped"]`` names
+            the metrics that are skipped, with the reason.
+
+        Raises
+        ------
+        ImsimError
+            If pandas is not installed.
+        """
+        return to_frame(*self._indexed(), {"skipped": dict(self.skipped)})
+
+    def _indexed(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Return the index of the rows, and the columns."""
+        return {}, self
+
     def __str__(self) -> str:
         """Return a table, and what else is to be said."""
         skipped = (f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items())
@@ -81,52 +132,10 @@ class Comparison(Columns):
         """
         return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
 
-    def to_csv(self, path: str | Path | None = None) -> str | None:
-        """Write the scores as CSV: a column per metric, and a row per image.
+    to_csv, to_dataframe = Columns.to_csv, Columns.to_dataframe  # listed where they are called
 
-        Parameters
-        ----------
-        path : str or Path, optional
-            The file, which is replaced if it exists.
-
-        Returns
-        -------
-        str or None
-            The text, if there is no path. The numbers read back exactly. Of a batch, the first
-            column is "image"; of several batch axes, there are "axis_0", "axis_1" ...
-
-        Raises
-        ------
-        ImsimError
-            If the file cannot be written.
-
-        Examples
-        --------
-        >>> import imsim
-        >>> images = [[[1.0, 4.0]], [[1.0, 2.0]]]
-        >>> print(imsim.compare([[1.0, 2.0]], images, ["se", "rmse"]).to_csv().strip())
-        image,se,rmse
-        0,4.0,1.4142135623730951
-        1,0.0,0.0
-        """
-        return to_csv(*indexed(self._on_host()), path)
-
-    def to_dataframe(self) -> Any:
-        """Return a data frame of pandas: a column per metric, and a row per image.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Of one pair, it has one row. The index of a batch is called "image"; of several batch
-            axes, there is a level for each, "axis_0", "axis_1" ... Its ``attrs["skipped"]`` names
-            the metrics that are skipped, with the reason.
-
-        Raises
-        ------
-        ImsimError
-            If pandas is not installed.
-        """
-        return to_frame(*indexed(self._on_host()), {"skipped": dict(self.skipped)})
+    def _indexed(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        return indexed(self._on_host())
 
     def _on_host(self) -> dict[str, Any]:
         """Return the scores as NumPy arrays."""
@@ -357,7 +366,9 @@ def _in_blocks(
 ) -> Comparison:
     """Score images that are not in memory, in one pass over them."""
     scene = dispatch.scene_of(given, **arguments)
-    images, _ = dispatch.checked_for_all(scene)
+    a, b, mask = dispatch.stand_ins(scene)
+    shown = arguments | {"channel_axis": scene.channel_axis, "mask": mask, "weights": None}
+    images, _ = checking.check(a, b, **shown)
     a, b, mask = dispatch.planned(given[:3])
     jobs, failed = _attempted(names, (a, b), arguments | {"mask": mask}, own)
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison

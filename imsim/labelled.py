@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,6 @@ from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
 from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
-from imsim.tables import to_csv, to_frame
 from imsim.typing import Array, ImageLike
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
@@ -71,40 +69,7 @@ class Regions(Columns):
         """Return the columns as a dict."""
         return dict(self)
 
-    def to_csv(self, path: str | Path | None = None) -> str | None:
-        """Write the columns as CSV, with a row per region; without a path, return the text.
-
-        Parameters
-        ----------
-        path : str or Path, optional
-            The file, which is replaced if it exists.
-
-        Returns
-        -------
-        str or None
-            The text, if there is no path. The numbers read back exactly.
-
-        Raises
-        ------
-        ImsimError
-            If the file cannot be written.
-        """
-        return to_csv({}, self, path)
-
-    def to_dataframe(self) -> Any:
-        """Return a data frame of pandas, with a row per region.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Its ``attrs["skipped"]`` names the metrics that are skipped, with the reason.
-
-        Raises
-        ------
-        ImsimError
-            If pandas is not installed.
-        """
-        return to_frame({}, self, {"skipped": dict(self.skipped)})
+    to_csv, to_dataframe = Columns.to_csv, Columns.to_dataframe
 
     def __repr__(self) -> str:
         return f"Regions({len(self.labels)} labels, {list(self.scores)}, skipped={self.skipped!r})"

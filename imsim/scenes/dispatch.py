@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.checking import check, check_for, warn_of_width
+from imsim.checking import check_for, warn_of_width
 from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
 from imsim.masks import batch_of
@@ -21,7 +21,7 @@ from imsim.scenes.pieces import Whole
 from imsim.scenes.scoring import Job, Scene, scores
 from imsim.scenes.sources import Source, is_stored
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
+from imsim.validation import MEMORY_HINT, check_integer, check_memory
 
 SHARE_READ_AT_ONCE = 4
 """Images that take at most one part of so many of the memory are read as a whole."""
@@ -118,21 +118,7 @@ def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int)
     return Scene(a, b, mask, channel_axis, int(ndim), data_range)
 
 
-def checked_for_all(scene: Scene) -> tuple[Images, Array | None]:
-    """Check what is wrong for every metric."""
-    a, b, mask = _stand_ins(scene)
-    return check(
-        a,
-        b,
-        mask=mask,
-        weights=None,
-        data_range=scene.data_range,
-        channel_axis=scene.channel_axis,
-        ndim=scene.ndim,
-    )
-
-
-def _stand_ins(scene: Scene) -> tuple[Any, Any, Any]:
+def stand_ins(scene: Scene) -> tuple[Any, Any, Any]:
     """Return arrays of the shapes and dtypes of the sources."""
     a, b = scene.a.stand_in(), scene.b.stand_in()
     mask = None
@@ -160,9 +146,8 @@ def _prepared(
     """Check a call; return the sources, the metric, and the pixels that a side needs."""
     scene = scene_of(given, data_range, channel_axis, ndim)
     least = usual_side if least_side is None else least_side
-    stand_ins = (*_stand_ins(scene), data_range)
     others = scene.channel_axis, ndim, needs_data_range, least
-    images, valid = check_for(facts, stand_ins, *others, by_kernel=by_kernel)
+    images, valid = check_for(facts, (*stand_ins(scene), data_range), *others, by_kernel=by_kernel)
     if facts.pieces is None:
         raise ImsimError(
             f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",

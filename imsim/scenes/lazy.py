@@ -236,16 +236,14 @@ class Grid:
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
         chunks: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
+        whole = [*self.batch, *self.sides]
         for source in lazy:
             leading, own = self.scene.axes_of(source)
-            order = leading + own
-            for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
+            for place, axis in enumerate(reversed(leading + own), 1):
                 along = source.value.chunks[axis]
-                whole = ([*self.batch, *self.sides])[place]
-                if chunks[place] is None and sum(along) == whole:
-                    chunks[place] = tuple(n for n in along if n > 0)
-        lengths = zip(chunks, [*self.batch, *self.sides], strict=True)
-        return tuple((n,) if along is None else along for along, n in lengths)
+                if chunks[-place] is None and sum(along) == whole[-place]:
+                    chunks[-place] = tuple(n for n in along if n > 0)
+        return tuple((n,) if c is None else c for c, n in zip(chunks, whole, strict=True))
 
     def _blocks(self, is_map: bool) -> tuple[tuple[int, ...], ...]:
         """Join small chunks, along the sides first; a map has the chunks of its batch."""
@@ -259,11 +257,9 @@ class Grid:
 
     def _like(self, source: Source) -> tuple[Any, ...]:
         """Return chunks for an array that has none, those of the lazy ones where it has sides."""
-        found: list[Any] = [-1] * source.ndim
         _, own = self.scene.axes_of(source)
-        for axis, along in zip(own, self.chunks[-len(own) :], strict=True):
-            found[axis] = along
-        return tuple(found)
+        found = dict(zip(own, self.chunks[-len(own) :], strict=True))
+        return tuple(found.get(axis, -1) for axis in range(source.ndim))
 
     def task(self, group: Place, own: Place) -> tuple[BlockTask, list[Any]]:
         """Return what a task does, and the keys of the chunks that it takes."""
