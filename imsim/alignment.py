@@ -7,20 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim import tensors
+from imsim import tensors, validation
 from imsim.errors import DTypeError, MaskError, ShapeError
 from imsim.inputs import on_common_namespace, to_namespace, to_numpy
 from imsim.masks import check_mask
 from imsim.portable.arrays import device, has_values, without_gradient
 from imsim.shifts import Scene, find_shift, moved, translated
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import (
-    CHANNEL_HINT,
-    Images,
-    check_flag,
-    check_integer,
-    in_canonical_order,
-)
 
 SNAP = 0.02
 """Pixels within which a shift is taken for whole: interpolation would cost more than it gains."""
@@ -134,8 +127,8 @@ def align(
     >>> float(imsim.rmse(a, moved.image, mask=moved.valid))
     0.0
     """
-    check_integer("max_shift", max_shift, 0)
-    check_flag("subpixel", subpixel)
+    validation.check_integer("max_shift", max_shift, 0)
+    validation.check_flag("subpixel", subpixel)
     images = _one_pair(a, b, channel_axis)
     valid = check_mask(mask, images)
     if valid is not None and valid.ndim != 3:
@@ -162,23 +155,23 @@ def align(
     return Alignment(image, usable, (float(shift[0]), float(shift[1])))
 
 
-def _one_pair(a: ImageLike, b: ImageLike, channel_axis: int | None) -> Images:
+def _one_pair(a: ImageLike, b: ImageLike, channel_axis: int | None) -> validation.Images:
     """Check two images, whose sizes may differ, and view them as (channels, height, width)."""
     xp, (x, y) = on_common_namespace(a=a, b=b)
     if channel_axis is not None:
-        check_integer("channel_axis", channel_axis)
+        validation.check_integer("channel_axis", channel_axis)
     for name, image in (("a", x), ("b", y)):
         if len(image.shape) > (2 if channel_axis is None else 3):
             raise ShapeError(
                 f"{name} has shape {tuple(image.shape)}, and align takes one pair of images",
-                f"call it for each pair of a batch; {CHANNEL_HINT}",
+                f"call it for each pair of a batch; {validation.CHANNEL_HINT}",
             )
-    x, y = (in_canonical_order(n, v, channel_axis, xp) for n, v in (("a", x), ("b", y)))
+    x, y = (validation.in_canonical_order(n, v, channel_axis, xp) for n, v in (("a", x), ("b", y)))
     if x.shape[0] != y.shape[0]:
         raise ShapeError(
             f"a has {x.shape[0]} channels, b has {y.shape[0]}", "convert both to the same channels"
         )
-    return Images(xp, x, y, np.float64, math.nan, channel_axis is not None)
+    return validation.Images(xp, x, y, np.float64, math.nan, channel_axis is not None)
 
 
 def _equal(x: Array, y: Array, inside: Array) -> bool:

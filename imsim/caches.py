@@ -28,10 +28,7 @@ _THREAD = threading.local()
 
 
 class Cache:
-    """Results under keys, of at most `limit` bytes in total; the least recently used goes first.
-
-    A single result larger than the limit is not kept.
-    """
+    """Results under keys, of at most `limit` bytes in total; the least recently used goes first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -7,16 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import (
-    ChannelAxisWarning,
-    DTypeError,
-    MaskError,
-    OptionError,
-    PrecisionWarning,
-    ShapeError,
-    is_silent,
-    warn,
-)
+from imsim import errors
 from imsim.masks import check_mask
 from imsim.portable.arrays import has_values
 from imsim.portable.differences import long_integers, rounding_error
@@ -63,7 +54,7 @@ def check_for(
     a, b, mask, data_range, *others = given
     weights = others[0] if others else None
     if ndim == 3 and not facts.volumes:
-        raise OptionError(
+        raise errors.OptionError(
             f"{facts.name} is defined for images only, not for volumes (ndim=3)", SLICES_HINT
         )
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
@@ -74,7 +65,7 @@ def check_for(
     valid = check_mask(mask, images)
     if weights is not None:
         if facts.no_weights:
-            raise OptionError(
+            raise errors.OptionError(
                 f"weights= is not defined for {facts.name}: {facts.no_weights}",
                 "pass mask=, e.g. mask=(weights > 0)",
             )
@@ -90,7 +81,7 @@ def check_for(
 def check_on_host(function: str, images: Images) -> None:
     """Refuse what is not in the memory of the host, for a function that takes nothing else."""
     if images.xp is not np:
-        raise DTypeError(
+        raise errors.DTypeError(
             f"{function} takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
@@ -103,12 +94,12 @@ def check_single(function: str, images: Images, valid: Array | None = None) -> N
     if max(images.x.ndim, images.y.ndim) > 3:
         batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
         of_volumes = ", with ndim=3 if these are volumes" if images.depth is None else ""
-        raise ShapeError(
+        raise errors.ShapeError(
             f"a and b have batch axes, {batch}, and {function} takes one pair of images",
             f"call it for each pair{of_volumes}; {CHANNEL_HINT}",
         )
     if valid is not None and valid.ndim > 3:
-        raise MaskError(
+        raise errors.MaskError(
             f"mask has batch axes, {valid.shape[:-3]}, and {function} takes one pair of images",
             "pass a mask without batch axes",
         )
@@ -119,16 +110,16 @@ def warn_of_rounding(images: Images, valid: Array | None) -> None:
 
     Nothing is awaited for it. Metrics of differences have no need of it: these are exact.
     """
-    if not has_long_integers(images) or is_silent(PrecisionWarning):
+    if not has_long_integers(images) or errors.is_silent(errors.PrecisionWarning):
         return
     if any(_is_rounded(image, images, valid) for image in (images.x, images.y)):
         exact = ", ".join(name for name, facts in METRICS.items() if facts.of_differences)
-        warn(
+        errors.warn(
             "integers inside the mask have more digits than "
             f"float{images.xp.finfo(images.dtype).bits} and were rounded to it; subtract from both "
             "images what they have in common, or take a metric of their differences, which is "
             f"exact: {exact}",
-            PrecisionWarning,
+            errors.PrecisionWarning,
         )
 
 
@@ -162,8 +153,8 @@ def warn_of_width(images: Images) -> None:
         return
     height, width = images.frame
     if width in (3, 4) and height > width:
-        warn(
+        errors.warn(
             f"the last axis, of {width}, was taken for the width of images in a batch; "
             "if it holds channels, name it: channel_axis=-1",
-            ChannelAxisWarning,
+            errors.ChannelAxisWarning,
         )

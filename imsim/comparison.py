@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from imsim import checking
+from imsim import checking, errors
 from imsim.differing import measure
-from imsim.errors import (
-    ChannelAxisWarning,
-    DataRangeWarning,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    PrecisionWarning,
-    collecting,
-    silent,
-    warn,
-    without_traceback,
-)
 from imsim.finite import in_another_unit, value_ends
-from imsim.portable.arrays import same_columns, to_host
-from imsim.registry import METRICS
+from imsim.portable.arrays import to_host
+from imsim.registry import METRICS, ReadOnly
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
@@ -38,52 +27,23 @@ Options = dict[str, dict[str, Any]]
 """From a metric to its own options."""
 
 
-class Comparison(Mapping[str, Any]):
-    """Scores by the name of the metric; prints as a table, also in Jupyter.
+class Columns(ReadOnly[str, Any]):
+    """Values by name, which print as a table, and the errors of the metrics that have none."""
 
-    Attributes
-    ----------
-    skipped : dict of str
-        The metrics that could not run on this input, with the reason.
-    errors : dict of ImsimError
-        The reasons as errors, whose remedies can be read apart.
-    """
+    def __init__(self, values: dict[str, Any], failed: dict[str, errors.ImsimError]) -> None:
+        super().__init__(values)
+        self.errors = failed
+        self.skipped = {name: str(error) for name, error in failed.items()}
 
-    def __init__(self, scores: dict[str, Any], errors: dict[str, ImsimError]) -> None:
-        self._scores = scores
-        self.errors = errors
-        self.skipped = {name: str(error) for name, error in errors.items()}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._scores[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._scores)
-
-    def __len__(self) -> int:
-        return len(self._scores)
-
-    def __eq__(self, other: object) -> bool:
-        return same_columns(self, other)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores by name: numbers of one pair, NumPy arrays of a batch.
-
-        Returns
-        -------
-        dict of float or array
-            A copy, without the metrics that are skipped.
-
-        Examples
-        --------
-        >>> import imsim
-        >>> imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "se"]).to_dict()
-        {'rmse': 1.4142135623730951, 'se': 4.0}
-        """
-        return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
+    def __eq__(self, other: object) -> bool:  # of arrays, too; NaN equals nothing
+        return (
+            isinstance(other, Mapping)
+            and self.keys() == other.keys()
+            and all(np.array_equal(to_host(v), to_host(other[k])) for k, v in self.items())
+        )
 
     def to_csv(self, path: str | Path | None = None) -> str | None:
-        """Write the scores as CSV: a column per metric, and a row per image.
+        """Write the columns as CSV, with a row per image or region.
 
         Parameters
         ----------
@@ -110,10 +70,10 @@ class Comparison(Mapping[str, Any]):
         0,4.0,1.4142135623730951
         1,0.0,0.0
         """
-        return to_csv(*indexed(self._on_host()), path)
+        return to_csv(*self._indexed(), path)
 
     def to_dataframe(self) -> Any:
-        """Return a data frame of pandas: a column per metric, and a row per image.
+        """Return a data frame of pandas, with a row per image or region.
 
         Returns
         -------
@@ -127,27 +87,72 @@ class Comparison(Mapping[str, Any]):
         ImsimError
             If pandas is not installed.
         """
-        return to_frame(*indexed(self._on_host()), {"skipped": dict(self.skipped)})
+        return to_frame(*self._indexed(), {"skipped": dict(self.skipped)})
+
+    def _indexed(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Return the index of the rows, and the columns."""
+        return {}, self
+
+    def __str__(self) -> str:
+        """Return a table, and what else is to be said."""
+        skipped = (f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items())
+        return "\n".join([table(*self._cells()), *self._said(), *skipped])
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        said = "".join(f"\n<p>{escape(line)}</p>" for line in self._said())
+        return table(*self._cells(), html=True) + said + reasons(self.skipped)
+
+    def _cells(self) -> tuple[list[list[str]], str]:
+        """Return the cells of the table, and how its columns are set."""
+        raise NotImplementedError
+
+    def _said(self) -> list[str]:
+        """Return the lines below the table."""
+        return []
+
+
+class Comparison(Columns):
+    """Scores by the name of the metric; prints as a table, also in Jupyter.
+
+    Attributes
+    ----------
+    skipped : dict of str
+        The metrics that could not run on this input, with the reason.
+    errors : dict of ImsimError
+        The reasons as errors, whose remedies can be read apart.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores by name: numbers of one pair, NumPy arrays of a batch.
+
+        Returns
+        -------
+        dict of float or array
+            A copy, without the metrics that are skipped.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "se"]).to_dict()
+        {'rmse': 1.4142135623730951, 'se': 4.0}
+        """
+        return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
+
+    to_csv, to_dataframe = Columns.to_csv, Columns.to_dataframe  # listed where they are called
+
+    def _indexed(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        return indexed(self._on_host())
 
     def _on_host(self) -> dict[str, Any]:
         """Return the scores as NumPy arrays."""
         return {name: np.asarray(to_host(score)) for name, score in self.items()}
 
     def __repr__(self) -> str:
-        return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
-
-    def __str__(self) -> str:
-        """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        lines = [table(*self._cells())]
-        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """Return the table as Jupyter shows it."""
-        return table(*self._cells(), html=True) + reasons(self.skipped)
+        return f"Comparison({dict(self)!r}, skipped={self.skipped!r})"
 
     def _cells(self) -> tuple[list[list[str]], str]:
-        """Return the cells of the table, and how its columns are set."""
+        """Return a line per metric: the score, or mean, min and max of a batch."""
         scores = self._on_host()
         batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
@@ -175,7 +180,7 @@ class LazyComparison(Comparison):
 
     def compute(self, **options: Any) -> Comparison:
         """Compute all scores in one pass over the images; the options are those of Dask."""
-        return Comparison(lazy.computed(self._scores, **options), self.errors)
+        return Comparison(lazy.computed(self, **options), self.errors)
 
     def __str__(self) -> str:
         """Return a table without numbers: nothing is computed to be printed."""
@@ -308,12 +313,12 @@ def compare(
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
         warn_of_range(images, valid)
-    scores, errors = _attempted(names, (a, b), arguments, own)
+    scores, failed = _attempted(names, (a, b), arguments, own)
     if scores:
         checking.warn_of_width(images)
     if not all(METRICS[name].of_differences for name in scores):
         checking.warn_of_rounding(images, valid)
-    return Comparison(scores, errors)
+    return Comparison(scores, failed)
 
 
 def _own_options(
@@ -324,13 +329,15 @@ def _own_options(
     """Return the options of each metric beside those that all have."""
     options = {} if options is None else options
     if not isinstance(options, Mapping):
-        raise OptionError(f"options={options!r}", "expected {name of a metric: {option: value}}")
+        raise errors.OptionError(
+            f"options={options!r}", "expected {name of a metric: {option: value}}"
+        )
     check_names("options", options, METRICS)
     found: Options = {}
     for name in dict.fromkeys([*names, *options]):
         facts, own = METRICS[name], options.get(name, {})
         if not isinstance(own, Mapping):
-            raise OptionError(f"options[{name!r}]={own!r}", "expected {option: value}")
+            raise errors.OptionError(f"options[{name!r}]={own!r}", "expected {option: value}")
         check_names(f"options[{name!r}]", own, facts.options)
         found[name] = {**(spaced if facts.takes_spacing else {}), **own}
     return found
@@ -338,26 +345,23 @@ def _own_options(
 
 def _attempted(
     names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
-) -> tuple[dict[str, Any], dict[str, ImsimError]]:
-    """Call metrics; return their results, and the errors of those that have none.
-
-    Where several score nothing, one warning names them.
-    """
-    found, errors, empty = {}, {}, {}
-    with silent(ChannelAxisWarning, PrecisionWarning):
+) -> tuple[dict[str, Any], dict[str, errors.ImsimError]]:
+    """Call metrics; return their results, and the errors of those that have none."""
+    found, failed, empty = {}, {}, {}
+    with errors.silent(errors.ChannelAxisWarning, errors.PrecisionWarning):
         for name in names:
             try:
-                with collecting(EmptyMaskWarning) as messages:
+                with errors.collecting(errors.EmptyMaskWarning) as messages:
                     found[name] = METRICS[name].function(*given, **arguments, **own[name])
-            except ImsimError as error:
-                errors[name] = without_traceback(error)
+            except errors.ImsimError as error:
+                failed[name] = errors.without_traceback(error)
             if messages:
                 empty[name] = messages[0]
     if empty:
         first, *others = empty
         also = f"; likewise {', '.join(others)}" if others else ""
-        warn(empty[first] + also, EmptyMaskWarning)
-    return found, errors
+        errors.warn(empty[first] + also, errors.EmptyMaskWarning)
+    return found, failed
 
 
 def _in_blocks(
@@ -369,17 +373,19 @@ def _in_blocks(
 ) -> Comparison:
     """Score images that are not in memory, in one pass over them."""
     scene = dispatch.scene_of(given, **arguments)
-    images, _ = dispatch.checked_for_all(scene)
+    a, b, mask = dispatch.stand_ins(scene)
+    shown = arguments | {"channel_axis": scene.channel_axis, "mask": mask, "weights": None}
+    images, _ = checking.check(a, b, **shown)
     a, b, mask = dispatch.planned(given[:3])
-    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, own)
+    jobs, failed = _attempted(names, (a, b), arguments | {"mask": mask}, own)
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
-        return kind({}, errors)
+        return kind({}, failed)
     needs_range = any(METRICS[name].needs_data_range for name in jobs)
     told = functools.partial(_check_ends, images.data_range) if needs_range else None
     scores = dispatch.scene_scores([*jobs.values()], scene, memory, told)
     checking.warn_of_width(images)
-    return kind(dict(zip(jobs, scores, strict=True)), errors)
+    return kind(dict(zip(jobs, scores, strict=True)), failed)
 
 
 def _by_names(
@@ -415,9 +421,9 @@ def _check_ends(data_range: float, low: float, high: float) -> None:
     """Warn if the values between the least and the largest one do not suit the data range."""
     if in_another_unit(low, high, data_range):
         span = high - low
-        warn(
+        errors.warn(
             f"the values of a and b inside the mask span {span:.4g}, which is "
             f"{span / data_range:.4g} times data_range={data_range:g}; "
             "pass the range in the unit of the images, or clip them to it",
-            DataRangeWarning,
+            errors.DataRangeWarning,
         )

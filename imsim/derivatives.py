@@ -25,10 +25,7 @@ Wanted = tuple[bool, bool]
 
 
 class Gradient:
-    """The gradient of one call of a metric for NumPy arrays.
-
-    It remembers the options of the call. Its methods take images, mask and data range as `given`.
-    """
+    """The gradient of one call of a metric for NumPy arrays."""
 
     def __init__(self, facts: Metric, score: Callable[..., Score], arguments: Any) -> None:
         """`score(*given, at_once=None)` scores by a given kernel in place of the metric's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -58,21 +58,17 @@ class Count:
     best: float = 0.0
 
 
-def _counts() -> Mapping[str, Count]:
-    likewise = " that differ from the neighbours too"
-    found = [
-        Count("pixels", "Pixels that differ", "count"),
-        Count("pixel_share", "Share of pixels that differ", "share", bounds=(0.0, 1.0)),
-        Count("parts", "Connected parts that differ", "parts"),
-        Count("aa_pixels", f"Pixels{likewise}", "count", True),
-        Count("aa_pixel_share", f"Share of pixels{likewise}", "share", True, bounds=(0.0, 1.0)),
-        Count("aa_parts", f"Connected parts{likewise}", "parts", True),
-        Count("largest_difference", "Largest difference", "largest", unit="I"),
-    ]
-    return ReadOnly({one.name: one for one in found})
-
-
-COUNTS = _counts()
+_LIKEWISE = "that differ from the neighbours too"
+_COUNTS = (
+    Count("pixels", "Pixels that differ", "count"),
+    Count("pixel_share", "Share of pixels that differ", "share", bounds=(0.0, 1.0)),
+    Count("parts", "Connected parts that differ", "parts"),
+    Count("aa_pixels", f"Pixels {_LIKEWISE}", "count", True),
+    Count("aa_pixel_share", f"Share of pixels {_LIKEWISE}", "share", True, bounds=(0.0, 1.0)),
+    Count("aa_parts", f"Connected parts {_LIKEWISE}", "parts", True),
+    Count("largest_difference", "Largest difference", "largest", unit="I"),
+)
+COUNTS: Mapping[str, Count] = ReadOnly({one.name: one for one in _COUNTS})
 """Read-only mapping from the name of a count to its `Count` record."""
 
 
@@ -227,20 +223,18 @@ def differing_pixels(
     where = distance > limit
     if anti_aliasing:
         where = _without_near(where, x, y, inside, limit)
-    boxes, sizes = _parts(where)
-    count = int(np.count_nonzero(where))
-    share = count / used if used else math.nan
-    largest = float(distance.max(initial=0))
-    return DifferingPixels(count, used, share, largest, boxes, sizes, where)
+    return _counted(where, used, float(distance.max(initial=0)))
 
 
 def with_more(found: DifferingPixels, pixels: Array) -> DifferingPixels:
     """Count some pixels as well, whatever the images hold there; the largest difference stays."""
-    where = found.where | pixels
-    boxes, sizes = _parts(where)
+    return _counted(found.where | pixels, found.used, found.largest)
+
+
+def _counted(where: Array, used: int, largest: float) -> DifferingPixels:
     count = int(np.count_nonzero(where))
-    share = count / found.used if found.used else math.nan
-    return replace(found, count=count, share=share, boxes=boxes, sizes=sizes, where=where)
+    share = count / used if used else math.nan
+    return DifferingPixels(count, used, share, largest, *_parts(where), where)
 
 
 def places(found: DifferingPixels) -> tuple[tuple[int, ...], ...]:

@@ -9,36 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from imsim import kernels, tensors
-from imsim.checking import (
-    LeastSide,
-    check_for,
-    check_on_host,
-    warn_of_rounding,
-    warn_of_width,
-)
+from imsim import checking, errors, kernels, tensors
 from imsim.derivatives import OF_CHECKS, Gradient
-from imsim.errors import (
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    more_pixels,
-    warn,
-)
 from imsim.finite import computed, positions_reading, subtracted
 from imsim.masks import batch_of
-from imsim.portable.arrays import (
-    array_namespace,
-    copied,
-    has_values,
-    is_tensor,
-    mean_of_channels,
-    not_above,
-    pad,
-    shifted,
-    unstacked,
-    where_valid,
-)
+from imsim.portable import arrays
 from imsim.portable.pair import Local, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
@@ -101,29 +76,33 @@ def runs_kernels() -> bool:
 def check_kernels() -> None:
     """Refuse to go on where no kernel would run."""
     if _engine == "portable":
-        raise OptionError("engine='portable' runs no kernels", "call set_engine('auto') before")
+        raise errors.OptionError(
+            "engine='portable' runs no kernels", "call set_engine('auto') before"
+        )
     if not kernels.are_enabled():
-        raise ImsimError("Numba is told not to compile", "unset NUMBA_DISABLE_JIT")
+        raise errors.ImsimError("Numba is told not to compile", "unset NUMBA_DISABLE_JIT")
 
 
 def score(
     metric: str,
-    formula: Callable[..., Scores],
+    formula: Callable[..., Scores | tuple[Scores, ...]],
     shared: Shared,
     *,
     weight_power: float = 0,
+    kernel: KernelLoader | None = None,
     **options: Any,
-) -> Score:
-    """Score two images, or batches of images.
+) -> Any:
+    """Score two images, or batches of images; a formula of several scores gives a list.
 
     The facts about the metric stand in its record. The options are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by that unit to the power `weight_power`.
+    `kernel` takes the place of the record's.
     """
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
     ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
-    scored = functools.partial(_scored, facts, formula, arguments, weight_power)
+    scored = functools.partial(_scored, facts, formula, arguments, weight_power, kernel)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
         return scored(a, b, mask, data_range, weights)
 
@@ -131,7 +110,7 @@ def score(
         others = data_range, memory, runs_kernels(), _finished
         return dispatch.score_of_scene(facts, given, *others, **arguments)
 
-    again = functools.partial(score, metric, formula, weight_power=weight_power)
+    again = functools.partial(score, metric, formula, weight_power=weight_power, kernel=kernel)
     has_gradient = facts.gradient is not None and weights is None
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
@@ -140,16 +119,20 @@ def score(
 
 def _scored(
     facts: Metric,
-    formula: Callable[..., Scores],
+    formula: Callable[..., Any],
     arguments: dict[str, Any],
     weight_power: float,
+    kernel: KernelLoader | None,
     *given: Any,
     at_once: Callable[..., Any] | None = None,
-) -> Score:
-    """Return the score of arrays; `at_once` is a kernel to run in place of the record's."""
-    kernel = facts.volume_kernel if _are_volumes(arguments) else facts.kernel
+) -> Any:
+    """Return the score of arrays; `at_once` is a kernel to run in place of the one to load."""
+    if kernel is None:
+        kernel = facts.volume_kernel if _are_volumes(arguments) else facts.kernel
     side = facts.least_side
     found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
+    if type(found.result) is tuple:
+        return [_score(facts.name, part, found) for part in found.result]
     return _score(facts.name, _in_unit(found, weight_power), found)
 
 
@@ -172,7 +155,7 @@ def score_map(
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)
     if out is not None and names.are_labelled(a, b):
-        raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
+        raise errors.OptionError("out= with arrays of xarray", "leave it out, and store the map")
 
     def in_blocks(given: dispatch.Given) -> Array:
         others = data_range, memory, out, runs_kernels()
@@ -198,43 +181,24 @@ def _map(
     local: Local = _in_unit(found, weight_power)
     if facts.volumes == "pixels":
         local = local._replace(depth=images.depth)
-    values = where_valid(local.valid, local.values, np.nan)
+    values = arrays.where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
         reading = positions_reading(~found.finite, local, images.depth)
-        values = where_valid(~reading, values, np.nan)
+        values = arrays.where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
-        values = xp.astype(mean_of_channels(values), images.dtype, copy=False)
-    values = not_above(values, facts.map_bounds[1])
-    values = unstacked(values, local.depth)
+        values = xp.astype(arrays.mean_of_channels(values), images.dtype, copy=False)
+    values = arrays.not_above(values, facts.map_bounds[1])
+    values = arrays.unstacked(values, local.depth)
     for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
         margin = local.margin_along(axis)
         missing = sides[axis] - margin - values.shape[axis]
-        values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
+        values = arrays.shifted(
+            arrays.pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis
+        )
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
-    return copied(values, (*batch_of(images, valid), *sides))
-
-
-def score_parts(
-    metric: str,
-    formula: Callable[..., tuple[Scores, ...]],
-    kernel: KernelLoader,
-    shared: Shared,
-    **options: Any,
-) -> list[Score]:
-    """Return the several scores of one formula or kernel; see `score`."""
-    _, _, _, _, _, channel_axis, ndim, _, _ = shared
-    ndim = check_ndim(ndim)
-    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
-
-    def scored(*given: Any) -> list[Score]:
-        found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
-        return [_score(metric, part, found) for part in found.result]
-
-    again = functools.partial(score_parts, metric, formula, kernel)
-    refuse = functools.partial(dispatch.refuse, facts)
-    return _called(metric, scored, refuse, again, shared, options)  # type: ignore[no-any-return]
+    return arrays.copied(values, (*batch_of(images, valid), *sides))
 
 
 def _called(
@@ -298,7 +262,7 @@ def _evaluate(
     by_pixel: bool = False,
     kernel_instead: Callable[..., Any] | None = None,
     needs_data_range: bool | None = None,
-    least_side: LeastSide | None = None,
+    least_side: checking.LeastSide | None = None,
     **options: Any,
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
@@ -308,7 +272,7 @@ def _evaluate(
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     by_kernel = _engine != "portable"
-    images, valid = check_for(
+    images, valid = checking.check_for(
         facts,
         given,
         channel_axis,
@@ -322,12 +286,12 @@ def _evaluate(
     if facts.of_differences:
         images = subtracted(images)
     else:
-        warn_of_rounding(images, valid)
+        checking.warn_of_rounding(images, valid)
     for key, value in options.items():
         if isinstance(value, np.generic):  # of which a narrow one may overflow
             options[key] = value.item()
     if facts.numpy_only:
-        check_on_host(facts.name, images)
+        checking.check_on_host(facts.name, images)
     kernel = None
     if by_kernel and is_numpy and load_kernel is not None:
         kernel = kernel_instead or kernels.loaded(load_kernel)
@@ -342,8 +306,8 @@ def _evaluate(
         if images.even_weights is not None and kernel is not None:
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
-    warn_of_width(images)
-    return _Found(result, images, valid, finite, more_pixels(given[2], *given[4:]))
+    checking.warn_of_width(images)
+    return _Found(result, images, valid, finite, errors.more_pixels(given[2], *given[4:]))
 
 
 def _finished(metric: str, result: Scores, finite: Array) -> Score:
@@ -364,19 +328,16 @@ def _in_unit(found: _Found, power: float) -> Any:
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:
     """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
-    return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
+    return nullcontext() if arrays.is_tensor(images.x) else np.errstate(all="ignore")
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
-    """Average over channels; NaN where no position was scored or a pixel is not finite.
-
-    The shape is that of the batch; NumPy arrays without axes become scalars.
-    """
+    """Average over channels; NaN where no position was scored or a pixel is not finite."""
     xp, batch = found.images.xp, batch_of(found.images, found.valid)
     values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
         is_scored = xp.broadcast_to(scored > 0, values.shape)
-        values = where_valid(is_scored, values, np.nan)
+        values = arrays.where_valid(is_scored, values, np.nan)
         _warn_if_empty(metric, xp.all(is_scored, axis=-1), found.remedy)
     if values.shape[-1] == 1:
         values = values[..., 0]
@@ -384,8 +345,8 @@ def _score(metric: str, result: Scores, found: _Found) -> Score:
         with _quiet(found.images):
             values = xp.mean(values, axis=-1)
     if found.finite is not None:
-        values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
-    values = values if values.shape == batch else copied(values, batch)
+        values = arrays.where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
+    values = values if values.shape == batch else arrays.copied(values, batch)
     return values[()] if xp is np else values
 
 
@@ -398,9 +359,9 @@ def _all_scored(scored: Array) -> bool:
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:
     """Warn if an element of the batch had nothing to score; nothing is awaited for it."""
-    if has_values(scored) and not bool(array_namespace(scored).all(scored)):
-        warn(
+    if arrays.has_values(scored) and not bool(arrays.array_namespace(scored).all(scored)):
+        errors.warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
             f"{remedy}, or leave such images out",
-            EmptyMaskWarning,
+            errors.EmptyMaskWarning,
         )

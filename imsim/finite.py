@@ -16,20 +16,7 @@ import numpy as np
 
 from imsim import kernels
 from imsim.errors import OptionError
-from imsim.portable.arrays import (
-    array_namespace,
-    at_most,
-    device,
-    has_values,
-    is_tensor,
-    running_sums,
-    stacked,
-    to_widest_float,
-    unstacked,
-    unstacked_shape,
-    where_valid,
-    without_gradient,
-)
+from imsim.portable import arrays
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.typing import Array
@@ -39,8 +26,8 @@ from imsim.validation import Images, element
 def is_finite(image: Array, xp: Any) -> Array:
     """Like `isfinite`, for integers and booleans too."""
     if xp.isdtype(image.dtype, "real floating"):
-        return image - image == 0 if is_tensor(image) else xp.isfinite(image)
-    return xp.ones(image.shape, dtype=xp.bool, device=device(image))
+        return image - image == 0 if arrays.is_tensor(image) else xp.isfinite(image)
+    return xp.ones(image.shape, dtype=xp.bool, device=arrays.device(image))
 
 
 def finite_pixels(images: Images, valid: Array | None) -> Array | None:
@@ -56,15 +43,12 @@ def finite_pixels(images: Images, valid: Array | None) -> Array | None:
 
 
 def finite_images(images: Images, valid: Array | None) -> Array | None:
-    """Find the pairs that are finite inside the mask, for scores; of tensors in one pass each.
-
-    The shape is that of `finite_pixels`, or (*batch, 1, 1, 1).
-    """
-    if not (is_tensor(images.x) and is_tensor(images.y)):
+    """Find the pairs that are finite inside the mask, for scores; of tensors in one pass each."""
+    if not (arrays.is_tensor(images.x) and arrays.is_tensor(images.y)):
         return finite_pixels(images, valid)
     finite = None
     for image in (images.x, images.y):
-        inside = where_valid(valid, without_gradient(image))
+        inside = arrays.where_valid(valid, arrays.without_gradient(image))
         if inside.is_floating_point():
             axes = (-3, -2, -1)
             largest = images.xp.linalg.vector_norm(inside, axis=axes, keepdims=True, ord=math.inf)
@@ -85,9 +69,9 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     Without a finite value that can be read, they are infinity and minus infinity. Those of NumPy's
     integers are exact: floats would round them beyond 2**53.
     """
-    if not (has_values(x) and has_values(y)):
+    if not (arrays.has_values(x) and arrays.has_values(y)):
         return math.inf, -math.inf
-    xp = array_namespace(x)
+    xp = arrays.array_namespace(x)
     lows: list[float] = []
     highs: list[float] = []
     for image in (x, y):
@@ -99,14 +83,14 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
                 highs.append(int((image if valid is None else np.where(valid, image, least)).max()))
             continue
         # Not every library has a minimum of every integer dtype.
-        image = image if xp is np else to_widest_float(without_gradient(image))
+        image = image if xp is np else arrays.to_widest_float(arrays.without_gradient(image))
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)
             used = finite if valid is None else finite & valid
-            values = to_widest_float(image)
-            low = float(xp.min(where_valid(used, values, math.inf)))
-            high = float(xp.max(where_valid(used, values, -math.inf)))
+            values = arrays.to_widest_float(image)
+            low = float(xp.min(arrays.where_valid(used, values, math.inf)))
+            high = float(xp.max(arrays.where_valid(used, values, -math.inf)))
         lows.append(low)
         highs.append(high)
     return min(lows, default=math.inf), max(highs, default=-math.inf)
@@ -153,34 +137,31 @@ def cleaned(images: Images) -> Images:
     """Replace NaN and infinities by zeros."""
 
     def clean(image: Array) -> Array:
-        if is_tensor(image):
+        if arrays.is_tensor(image):
             return image.nan_to_num(0.0, 0.0, 0.0)
-        return where_valid(is_finite(image, images.xp), image)
+        return arrays.where_valid(is_finite(image, images.xp), image)
 
     return images._replace(x=clean(images.x), y=clean(images.y))
 
 
 def positions_reading(pixels: Array, local: Local, depth: int | None) -> Array:
-    """Find the positions of a map, (*batch, 1, rows, columns), that read any of some pixels.
-
-    `depth` is the number of planes of volumes.
-    """
-    xp = array_namespace(pixels)
+    """Find the positions of a map, (*batch, 1, rows, columns), that read any of some pixels."""
+    xp = arrays.array_namespace(pixels)
     if local.reach is None:
         return xp.any(pixels, axis=(-2, -1), keepdims=True)
-    sides = unstacked_shape(local.values.shape[-2:], local.depth)
-    pixels = unstacked(pixels, depth)
+    sides = arrays.unstacked_shape(local.values.shape[-2:], local.depth)
+    pixels = arrays.unstacked(pixels, depth)
     for axis in range(-len(sides), 0):
         length = pixels.shape[axis]
         before, after = local.reach_along(axis)
-        places = xp.arange(sides[axis], device=device(pixels))
+        places = xp.arange(sides[axis], device=arrays.device(pixels))
         own = local.margin_along(axis) + local.step * places
         # The sides may be symbols of torch.compile, which the standard's clip() does not take.
-        ends = at_most(own + (after + 1), length), xp.clip(own - before, min=0)
-        counts = running_sums(xp.astype(pixels, xp.int32), axis)
+        ends = arrays.at_most(own + (after + 1), length), xp.clip(own - before, min=0)
+        counts = arrays.running_sums(xp.astype(pixels, xp.int32), axis)
         until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since
-    return pixels if depth is None else stacked(pixels)
+    return pixels if depth is None else arrays.stacked(pixels)
 
 
 def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
@@ -189,19 +170,11 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         images = cleaned(images)
     if images.xp is np and valid is not None:
         valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
-    weights = None if images.weights is None else to_widest_float(images.weights)
+    weights = None if images.weights is None else arrays.to_widest_float(images.weights)
     if images.xp is np and weights is not None:
         weights = np.ascontiguousarray(weights)
-    return Pair(
-        xp=images.xp,
-        x=where_valid(valid, _as_float(images.x, images)),
-        y=where_valid(valid, _as_float(images.y, images)),
-        mask=valid,
-        data_range=images.data_range,
-        has_channels=images.has_channels,
-        depth=images.depth,
-        weights=weights,
-    )
+    x, y = (arrays.where_valid(valid, _as_float(image, images)) for image in (images.x, images.y))
+    return images._replace(x=x, y=y, mask=valid, weights=weights)
 
 
 def _as_float(image: Array, images: Images) -> Array:

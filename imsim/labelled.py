@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from html import escape
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 
 from imsim import checking, tensors
-from imsim.comparison import warn_of_range
-from imsim.errors import (
-    DTypeError,
-    EmptyMaskWarning,
-    ImsimError,
-    ShapeError,
-    warn,
-)
+from imsim.comparison import Columns, warn_of_range
+from imsim.errors import DTypeError, EmptyMaskWarning, ImsimError, ShapeError, warn
 from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
-from imsim.portable.arrays import same_columns
 from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
-from imsim.tables import reasons, table, to_csv, to_frame
 from imsim.typing import Array, ImageLike
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
@@ -37,7 +27,7 @@ UNDEFINED = "undefined for these pixels"
 LEFT_OUT = "every pixel is left out"
 
 
-class Regions(Mapping[str, Array]):
+class Regions(Columns):
     """Scores of regions: a mapping from column to array that prints as a table, also in Jupyter.
 
     The columns are "label", "pixels", the box as "bbox-0", "bbox-1" ... (first the beginnings
@@ -70,86 +60,27 @@ class Regions(Mapping[str, Array]):
         errors: dict[str, ImsimError],
     ) -> None:
         self.labels, self.pixels, self.boxes = found.labels, found.pixels, found.boxes
-        self.scores, self.missing, self.errors = scores, missing, errors
-        self.skipped = {name: str(error) for name, error in errors.items()}
+        self.scores, self.missing = scores, missing
         ends = [self.boxes[:, axis, end] for end in (0, 1) for axis in range(self.boxes.shape[1])]
         box = {f"bbox-{k}": column for k, column in enumerate(ends)}
-        self._columns = {"label": self.labels, "pixels": self.pixels, **box, **scores}
-
-    def __getitem__(self, column: str) -> Array:
-        return self._columns[column]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __eq__(self, other: object) -> bool:
-        return same_columns(self, other)
+        super().__init__({"label": self.labels, "pixels": self.pixels, **box, **scores}, errors)
 
     def to_dict(self) -> dict[str, Array]:
         """Return the columns as a dict."""
-        return dict(self._columns)
+        return dict(self)
 
-    def to_csv(self, path: str | Path | None = None) -> str | None:
-        """Write the columns as CSV, with a row per region; without a path, return the text.
-
-        Parameters
-        ----------
-        path : str or Path, optional
-            The file, which is replaced if it exists.
-
-        Returns
-        -------
-        str or None
-            The text, if there is no path. The numbers read back exactly.
-
-        Raises
-        ------
-        ImsimError
-            If the file cannot be written.
-        """
-        return to_csv({}, self._columns, path)
-
-    def to_dataframe(self) -> Any:
-        """Return a data frame of pandas, with a row per region.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Its ``attrs["skipped"]`` names the metrics that are skipped, with the reason.
-
-        Raises
-        ------
-        ImsimError
-            If pandas is not installed.
-        """
-        return to_frame({}, self._columns, {"skipped": dict(self.skipped)})
+    to_csv, to_dataframe = Columns.to_csv, Columns.to_dataframe
 
     def __repr__(self) -> str:
         return f"Regions({len(self.labels)} labels, {list(self.scores)}, skipped={self.skipped!r})"
 
-    def __str__(self) -> str:
-        """Return a table with a line per region; of many, the first and the last ones."""
-        lines = [table(*self._cells())]
-        lines += [*self._said(), *(f"{k:8}  skipped: {why}" for k, why in self.skipped.items())]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """Return the table as Jupyter shows it."""
-        said = "".join(f"\n<p>{escape(line)}</p>" for line in self._said())
-        return table(*self._cells(), html=True) + said + reasons(self.skipped)
-
     def _cells(self) -> tuple[list[list[str]], str]:
-        """Return the cells of the table, and how its columns are set."""
-        n = len(self.labels)
-        rows = list(range(n))
-        if n > MOST_ROWS:
-            rows = [*range(ENDS), *range(n - ENDS, n)]
-        cells = [[self._cell(column, row) for column in ("label", "pixels", "box")] for row in rows]
-        for line, row in zip(cells, rows, strict=True):
-            line += [f"{scores[row]:.6g}" for scores in self.scores.values()]
+        """Return a line per region; of many, the first and the last ones."""
+        n, cells = len(self.labels), []
+        for row in range(n) if n <= MOST_ROWS else [*range(ENDS), *range(n - ENDS, n)]:
+            box = ", ".join(f"{begin}:{end}" for begin, end in self.boxes[row])
+            scores = (f"{scores[row]:.6g}" for scores in self.scores.values())
+            cells.append([str(self.labels[row]), str(self.pixels[row]), box, *scores])
         if n > MOST_ROWS:
             cells.insert(ENDS, ["..."] * (3 + len(self.scores)))
         heads = ["label", "pixels", "box", *self.scores]
@@ -162,11 +93,6 @@ class Regions(Mapping[str, Array]):
         for name, whys in self.missing.items():
             lines += [f"{name:8}  NaN for {_some(of)}: {why}" for why, of in whys.items()]
         return lines
-
-    def _cell(self, column: str, row: int) -> str:
-        if column == "box":
-            return ", ".join(f"{begin}:{end}" for begin, end in self.boxes[row])
-        return str(self[column][row])
 
 
 def with_left_out(found: Regions, labels: Array) -> Regions:

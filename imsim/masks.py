@@ -8,25 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from array_api_compat import is_numpy_array
 
-from imsim.errors import (
-    EmptyMaskWarning,
-    ImsimError,
-    MaskError,
-    MaskTypeError,
-    ShapeError,
-    WeightsError,
-    warn,
-)
+from imsim import errors
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_numpy
-from imsim.portable.arrays import (
-    array_namespace,
-    broadcast,
-    device,
-    is_compiling,
-    stacked,
-    unstacked,
-)
+from imsim.portable import arrays
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, Images, check_images, check_integer
 
@@ -37,10 +22,10 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
         return None
     xp = images.xp
     array = _as_boolean(beside("mask", images.x, as_array("mask", mask), xp), xp)
-    return of_images("mask", array, images, MaskError)
+    return of_images("mask", array, images, errors.MaskError)
 
 
-def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) -> Array:
+def of_images(name: str, array: Array, images: Images, error: type[errors.ImsimError]) -> Array:
     """View a mask, or weights, as (*batch, 1, height, width); refuse shapes that do not fit."""
     shape = tuple(array.shape)
     sides = images.sides
@@ -51,31 +36,35 @@ def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) 
             f"expected ({', '.join(AXES[-ndim:])}), or batch axes before these (no channel axis)",
         )
     try:
-        broadcast(shape[:-ndim], images.batch_shape)
+        arrays.broadcast(shape[:-ndim], images.batch_shape)
     except ValueError as problem:
         raise error(
             f"{name} has shape {shape}, the batch has shape {images.batch_shape}",
             "their batch axes do not broadcast",
         ) from problem
-    return (array if images.depth is None else stacked(array))[..., None, :, :]
+    return (array if images.depth is None else arrays.stacked(array))[..., None, :, :]
 
 
 def batch_of(images: Images, valid: Array | None) -> tuple[int, ...]:
     """Return the shape of a batch; a mask may have more batch axes than the images."""
-    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
+    return (
+        images.batch_shape
+        if valid is None
+        else arrays.broadcast(images.batch_shape, valid.shape[:-3])
+    )
 
 
 def beside(name: str, image: Array, array: Array, xp: Any) -> Array:
     """Bring a mask, or weights, to the library of the images; between devices nothing is moved."""
-    own = array_namespace(array)
+    own = arrays.array_namespace(array)
     if own is not xp:
         check_real(name, array)
         array = array if own is np else to_numpy(name, array)
-        return array if xp is np else to_namespace(name, array, xp, device(image))
-    own_device, other = (None if xp is np else device(v) for v in (array, image))
+        return array if xp is np else to_namespace(name, array, xp, arrays.device(image))
+    own_device, other = (None if xp is np else arrays.device(v) for v in (array, image))
     # An array that is only traced may have no device.
     if own_device != other and own_device is not None and other is not None:
-        error = MaskError if name == "mask" else WeightsError
+        error = errors.MaskError if name == "mask" else errors.WeightsError
         raise error(f"{name} is on {own_device}, the images are on {other}", "move one")
     return array
 
@@ -90,18 +79,20 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     except TypeError:  # of a dtype that is no NumPy's own, such as bfloat16, or of text
         is_integral = False
     if not is_integral:
-        raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
+        raise errors.MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
-    if is_compiling():
-        raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy)
+    if arrays.is_compiling():
+        raise errors.MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy)
     try:
         is_binary = bool(xp.all(boolean | (array == 0)))
     except (TypeError, RuntimeError) as error:
-        raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy) from error
+        raise errors.MaskTypeError(
+            f"mask has dtype {array.dtype}, and is only traced", remedy
+        ) from error
     if not is_binary:
         other = array[~boolean & (array != 0)] if is_numpy_array(array) else None
         found = "" if other is None else f", such as {other[0]}"
-        raise MaskTypeError(f"mask holds integers other than 0 and 1{found}", remedy)
+        raise errors.MaskTypeError(f"mask holds integers other than 0 and 1{found}", remedy)
     return boolean
 
 
@@ -141,7 +132,7 @@ def finite_mask(
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=ndim)
     xp = images.xp
     finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
-    return unstacked(finite, images.depth)
+    return arrays.unstacked(finite, images.depth)
 
 
 MOST_COORDINATE = 2.0**31
@@ -195,7 +186,7 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     from skimage.draw import polygon2mask  # slow to import
 
     if not isinstance(shape, Sequence) or len(shape) != 2:
-        raise ShapeError(f"shape={shape!r}", "expected the height and width of the images")
+        raise errors.ShapeError(f"shape={shape!r}", "expected the height and width of the images")
     for name, side in zip(("height", "width"), shape, strict=True):
         check_integer(f"the {name} in shape", side, 1)
     check_meaning("vertices", vertices)
@@ -205,10 +196,10 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     for name, polygon in polygons.items():
         mask |= polygon2mask(mask.shape, _checked_polygon(name, polygon))  # type: ignore[no-untyped-call]
     if not mask.any():
-        warn(
+        errors.warn(
             "vertices: no centre of a pixel of the frame is inside, so that the mask is empty; "
             "a vertex is (row, column), not (x, y)",
-            EmptyMaskWarning,
+            errors.EmptyMaskWarning,
         )
     return mask
 
@@ -222,7 +213,7 @@ def _depth(values: Any) -> int:
 
 def _named(polygons: Any) -> dict[str, Any]:
     if _depth(polygons) != 3:
-        raise ShapeError(
+        raise errors.ShapeError(
             "vertices is no list of points", "expected (row, column) of each, or a list of polygons"
         )
     return {f"vertices[{k}]": polygon for k, polygon in enumerate(polygons)}
@@ -233,13 +224,17 @@ def _checked_polygon(name: str, vertices: Any) -> Array:
     check_real(name, array)
     array = np.asarray(array, np.float64)
     if array.ndim != 2 or array.shape[1] != 2:
-        raise ShapeError(f"{name} has shape {array.shape}", "expected (row, column) of each vertex")
+        raise errors.ShapeError(
+            f"{name} has shape {array.shape}", "expected (row, column) of each vertex"
+        )
     if len(array) < 3:
-        raise MaskError(f"{name} has {len(array)} vertices", "a polygon needs at least 3")
+        raise errors.MaskError(f"{name} has {len(array)} vertices", "a polygon needs at least 3")
     if not np.isfinite(array).all():
-        raise MaskError(f"{name} has coordinates that are not finite", "leave these vertices out")
+        raise errors.MaskError(
+            f"{name} has coordinates that are not finite", "leave these vertices out"
+        )
     if (largest := np.abs(array).max()) > MOST_COORDINATE:  # scikit-image would find no pixel
-        raise MaskError(
+        raise errors.MaskError(
             f"{name} has a coordinate of size {largest:g}, and none may exceed {MOST_COORDINATE:g}",
             "clip the polygon to the frame",
         )

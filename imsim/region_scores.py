@@ -15,15 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import engine
-from imsim.errors import (
-    ChannelAxisWarning,
-    EmptyMaskWarning,
-    ImsimError,
-    PrecisionWarning,
-    silent,
-    without_traceback,
-)
+from imsim import engine, errors
 from imsim.portable.arrays import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
@@ -58,19 +50,6 @@ class Survey(NamedTuple):
     """Their numbers of pixels."""
     boxes: Array
     """Their boxes, (labels, axes, begin and end)."""
-
-
-class Batch(NamedTuple):
-    """Crops of one size."""
-
-    rows: Array
-    """Which of the regions."""
-    starts: Array
-    """First pixel of each crop, (crops, 3 axes)."""
-    shape: tuple[int, ...]
-    """Of each crop, along three axes."""
-    is_large: bool
-    """Whether it is a single crop of a large part of the frame."""
 
 
 def survey(labels: Array) -> Survey:
@@ -122,9 +101,13 @@ def crops_around(boxes: Array, frame: tuple[int, ...], crop: Crop) -> Array:
     return np.stack([begin - begin % crop.step, end], axis=-1)
 
 
-def batches(crops: Array, frame: tuple[int, ...], step: int, least: int) -> Iterator[Batch]:
+def batches(
+    crops: Array, frame: tuple[int, ...], step: int, least: int
+) -> Iterator[tuple[Array, Array, tuple[int, ...], bool]]:
     """Sort regions into batches of crops of nearly equal sizes, each within the frame.
 
+    Yield which of the regions; the first pixel of each crop, (crops, 3 axes); its sides along three
+    axes; and whether it is a single crop of a large part of the frame.
     A crop is larger than the smallest one if it must, to have the size of the others, or at least
     `least` pixels along each axis. It ends where the frame ends, or not before the smallest one.
     """
@@ -141,7 +124,7 @@ def batches(crops: Array, frame: tuple[int, ...], step: int, least: int) -> Iter
         for first in range(0, len(rows), most):
             part = slice(first, first + most)
             is_large = most == 1 and LARGE * size.prod() > ends.prod()
-            yield Batch(rows[part], starts[part], shape, bool(is_large))
+            yield rows[part], starts[part], shape, bool(is_large)
 
 
 def _rounded(sizes: Array) -> Array:
@@ -179,11 +162,7 @@ SMALL_PIXELS = 1 << 15
 
 
 class Scorer:
-    """Scores all regions of one pair of images, which has no batch axes.
-
-    `broken` tells which regions hold NaN or infinities; `data_range` and `spacing` are what the
-    user gave.
-    """
+    """Scores all regions of one pair of images, which has no batch axes."""
 
     def __init__(
         self,
@@ -201,13 +180,15 @@ class Scorer:
             in_three_axes(unstacked(v, images.depth), channels=True) for v in (x, y)
         )
         self._scores: dict[str, Array] = {}
-        self._errors: dict[str, ImsimError] = {}
+        self._errors: dict[str, errors.ImsimError] = {}
 
-    def scores(self, names: Iterable[str]) -> tuple[dict[str, Array], dict[str, ImsimError]]:
+    def scores(self, names: Iterable[str]) -> tuple[dict[str, Array], dict[str, errors.ImsimError]]:
         """Return the scores of each metric, and why others have none."""
         names = list(names)
         self._scores = {name: np.full(len(self._found.labels), np.nan) for name in names}
-        with silent(EmptyMaskWarning, ChannelAxisWarning, PrecisionWarning):
+        with errors.silent(
+            errors.EmptyMaskWarning, errors.ChannelAxisWarning, errors.PrecisionWarning
+        ):
             alike: dict[Crop | None, list[str]] = {}
             for name in names:
                 self._attempt(name, self._check)
@@ -228,8 +209,8 @@ class Scorer:
         if name not in self._errors:
             try:
                 return function(name, *args)
-            except ImsimError as error:
-                self._errors[name] = without_traceback(error)
+            except errors.ImsimError as error:
+                self._errors[name] = errors.without_traceback(error)
         return None
 
     def _spaced(self, name: str) -> dict[str, Any]:
@@ -312,16 +293,16 @@ class Scorer:
         facts = [METRICS[name] for name in names]
         least = max(max(one.least_side, one.least_longer_side) for one in facts)
         codes, widens = in_three_axes(found.codes), crop.widens and self._images.dtype == np.float32
-        for batch in batches(crops, frame, crop.step, least):
-            own = rows[batch.rows]
-            if batch.is_large:  # copies would take as much memory as the images
-                is_sparse = SPARSE * self._found.pixels[own].max() < math.prod(batch.shape)
+        for some, starts, shape, is_large in batches(crops, frame, crop.step, least):
+            own = rows[some]
+            if is_large:  # copies would take as much memory as the images
+                is_sparse = SPARSE * self._found.pixels[own].max() < math.prod(shape)
                 score = self._score_gathered if crop.gathers and is_sparse else self._score_frames
                 for name in names:
                     self._attempt(name, score, own)
                 continue
-            masks = masks_of(codes, found.wanted[own], batch.starts, batch.shape)
-            x, y = (crops_of(v, masks, batch.starts) for v in self._pixels)
+            masks = masks_of(codes, found.wanted[own], starts, shape)
+            x, y = (crops_of(v, masks, starts) for v in self._pixels)
             if widens:
                 x, y = x.astype(np.float64), y.astype(np.float64)
             for name in names:

@@ -8,33 +8,23 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import (
-    COUNTS,
-    METRICS,
-    ChannelAxisWarning,
-    Count,
-    DataRangeWarning,
-    DifferingPixels,
-    EmptyMaskWarning,
-    ImsimError,
-    MaskError,
-    Metric,
-    OptionError,
-    differing_pixels,
-)
-from imsim._images import read_picture, write_png
+from imsim import COUNTS, METRICS, Count, DifferingPixels, Metric, differing_pixels, errors
+from imsim._images import Reading, read_picture, write_png
+from imsim._images.png import open_png
+from imsim._images.reading import Source
 from imsim.differing import places
-from imsim.errors import silent
-from imsim.one_image import pixels_of
+from imsim.inputs import as_array, check_real
 from imsim.pages import pair_report, share
 from imsim.pages.page import number
+from imsim.portable.arrays import to_host
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
 from imsim.whole_files import write_whole, writing_to
@@ -43,6 +33,8 @@ MOST_LETTERS = 100
 """Of the name of a test; further ones become part of a digest."""
 SUFFIXES = (".png", ".npy")
 """Of references; both hold the pixels as they are."""
+DPI = 100
+"""Of figures of Matplotlib, whatever they have for the screen."""
 
 
 class ImageMismatchError(AssertionError):
@@ -53,13 +45,7 @@ def safe_name(text: str) -> str:
     """Make a name of a file that every file system takes, and that no other text gets.
 
     A text that is safe stays as it is. Else other characters become hyphens, a long end is left
-    out, and a digest of the text tells it from others.
-
-    Examples
-    --------
-    >>> from imsim.regression import safe_name
-    >>> safe_name("test_plot[0.5-True]"), safe_name("test_plot[a/b]")
-    ('test_plot[0.5-True]', 'test_plot[a-b]~c3aae34e')
+    out, and a digest of the text tells it from others: "a/b" becomes "a-b~c14cddc0".
     """
     safe = re.sub(r"[^A-Za-z0-9_.,=+@\[\]-]+", "-", text)
     if safe == text and len(text) <= MOST_LETTERS:
@@ -84,7 +70,7 @@ class _Rule(NamedTuple):
 
     def differing(self, reference: Array, image: Array) -> DifferingPixels:
         """Find the pixels that differ, by more than the tolerance."""
-        with silent(EmptyMaskWarning):
+        with errors.silent(errors.EmptyMaskWarning):
             return differing_pixels(
                 *_without_shared_nan(reference, image),
                 mask=self.mask,
@@ -97,19 +83,13 @@ class _Rule(NamedTuple):
         """Say how an image misses the rule, or return None; both have channels last, if any."""
         found = self.differing(reference, image)
         if not found.used:
-            raise MaskError("mask uses no pixel, so that nothing is compared", "True = use")
+            raise errors.MaskError("mask uses no pixel, so that nothing is compared", "True = use")
         if isinstance(self.record, Count):
             score = float(getattr(found, self.record.attribute))
         else:
-            score = float(
-                self.record.function(
-                    reference,
-                    image,
-                    mask=self.mask,
-                    data_range=self.data_range,
-                    channel_axis=_channel_axis(image),
-                )
-            )
+            options = {"mask": self.mask, "data_range": self.data_range}
+            axis = _channel_axis(image)
+            score = float(self.record.function(reference, image, channel_axis=axis, **options))
         higher = self.record.higher_is_better
         if score >= self.limit if higher else score <= self.limit:
             return None
@@ -143,16 +123,20 @@ def _rule(
     name = metric if isinstance(metric, str) else ""
     record: Metric | Count | None = METRICS.get(name) or COUNTS.get(name)
     if record is None:
-        raise OptionError(f"metric={metric!r}", f"expected one of {', '.join([*METRICS, *COUNTS])}")
+        raise errors.OptionError(
+            f"metric={metric!r}", f"expected one of {', '.join([*METRICS, *COUNTS])}"
+        )
     if tolerance and isinstance(record, Metric):
-        raise OptionError(
+        raise errors.OptionError(
             f"tolerance={tolerance!r} with metric={metric!r}", "a tolerance is one for pixels"
         )
     wanted, other = ("at_least", "at_most")[:: 1 if record.higher_is_better else -1]
     limits = {"at_least": at_least, "at_most": at_most}
     if limits[wanted] is None or limits[other] is not None:
         better = "higher" if record.higher_is_better else "lower"
-        raise OptionError(f"of {metric}, {better} is better", f"pass {wanted}=, and no {other}=")
+        raise errors.OptionError(
+            f"of {metric}, {better} is better", f"pass {wanted}=, and no {other}="
+        )
     limit = check_number(wanted, limits[wanted], -math.inf, math.inf)
     return _Rule(record, limit, tolerance, mask, data_range)
 
@@ -190,7 +174,7 @@ class ImageRegression:
         written: Callable[[str], object],
     ) -> None:
         if report.resolve() == folder.resolve():
-            raise OptionError(
+            raise errors.OptionError(
                 f"the report would be written over the references in {folder}",
                 "choose another folder, e.g. --imsim-report imsim-report",
             )
@@ -286,9 +270,9 @@ class ImageRegression:
         elif isinstance(name, str) and name:
             stem = f"{self._stem}-{safe_name(name)}"
         else:
-            raise OptionError(f"name={name!r}", "expected a text, or leave it out")
+            raise errors.OptionError(f"name={name!r}", "expected a text, or leave it out")
         if stem.casefold() in self._used:
-            raise OptionError(
+            raise errors.OptionError(
                 f"name={name!r}: the test has compared an image with the reference {stem}",
                 "names must differ by more than the case of letters",
             )
@@ -330,12 +314,12 @@ class ImageRegression:
                 return lines
             try:
                 html = _page(found, pixels, rule, (self._told(reference), self._test), problem)
-            except ImsimError as error:
+            except errors.ImsimError as error:
                 return [*lines, f"no page: {error}"]
             path = path.with_name(stem + ".html")
             write_whole(path, html.encode("utf-8"))
             return [f"the page: {self._told(path)}", *lines]
-        except (OSError, ImsimError) as error:
+        except (OSError, errors.ImsimError) as error:
             return [f"no page: {error}; choose another folder with --imsim-report DIR"]
 
 
@@ -364,7 +348,7 @@ def _read(path: Path) -> tuple[Array | None, str]:
             pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         else:
             pixels = read_picture(str(path)).pixels
-    except (ImsimError, OSError, EOFError, ValueError) as error:
+    except (errors.ImsimError, OSError, EOFError, ValueError) as error:
         return None, f"cannot be read: {error}"
     if pixels.ndim not in (2, 3):
         return None, f"holds no image, but an array of shape {pixels.shape}"
@@ -373,14 +357,12 @@ def _read(path: Path) -> tuple[Array | None, str]:
 
 def _form_problem(reference: Array, image: Array) -> str | None:
     """Say how sizes, channels or types differ."""
-    one, other = _form(image), _form(reference)
-    return None if one == other else f"the image is {one}, its reference {other}"
-
-
-def _form(pixels: Array) -> str:
-    height, width, *channels = pixels.shape
-    kind = f"{channels[0]} channels" if channels else "no channels"
-    return f"{width}x{height}, {pixels.dtype}, {kind}"
+    forms = []
+    for pixels in (image, reference):
+        height, width, *channels = pixels.shape
+        kind = f"{channels[0]} channels" if channels else "no channels"
+        forms.append(f"{width}x{height}, {pixels.dtype}, {kind}")
+    return None if forms[0] == forms[1] else f"the image is {forms[0]}, its reference {forms[1]}"
 
 
 def _without_shared_nan(reference: Array, image: Array) -> tuple[Array, Array]:
@@ -394,7 +376,7 @@ def _without_shared_nan(reference: Array, image: Array) -> tuple[Array, Array]:
 def _page(reference: Array, image: Array, rule: _Rule, names: tuple[str, str], problem: str) -> str:
     """Show a failure, with the metric that the test asks for: others would have to be compiled."""
     fits = _form_problem(reference, image) is None
-    with silent(EmptyMaskWarning, DataRangeWarning, ChannelAxisWarning):
+    with errors.silent(errors.EmptyMaskWarning, errors.DataRangeWarning, errors.ChannelAxisWarning):
         return pair_report(
             reference,
             image,
@@ -417,3 +399,48 @@ def named_from(path: Path, start: Path) -> str:
     with suppress(ValueError):
         return os.path.relpath(path, start)
     return str(path)
+
+
+def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
+    """Return one image as a NumPy array with its channels last; draw a figure of Matplotlib."""
+    drawn = _drawn(image)
+    if drawn is not None:
+        return drawn
+    array = as_array("image", image)
+    check_real("image", array)
+    pixels = np.asarray(to_host(array))
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if channel_axis is None and hasattr(image, "getbands") and len(image.getbands()) > 1:
+        channel_axis = -1  # of a PIL image
+    if channel_axis is not None and pixels.ndim != 3:
+        raise errors.ShapeError(
+            f"image has shape {pixels.shape}, and channel_axis={channel_axis!r}",
+            "expected three axes, one of them that of channels, or no channel_axis",
+        )
+    if pixels.ndim != (2 if channel_axis is None else 3) or not pixels.size:
+        raise errors.ShapeError(
+            f"image has shape {pixels.shape}",
+            "expected (height, width): name the axis that holds channels, e.g. channel_axis=-1, "
+            "and check the images of a stack one by one",
+        )
+    if channel_axis is None:
+        return pixels
+    if channel_axis not in range(-3, 3):
+        raise errors.OptionError(f"channel_axis={channel_axis!r}", "expected an axis, from -3 to 2")
+    return np.moveaxis(pixels, channel_axis, -1)
+
+
+def _drawn(image: Any) -> Array | None:
+    """Draw a figure, or that of axes; nobody can have one who has not imported Matplotlib."""
+    figures = sys.modules.get("matplotlib.figure")
+    if figures is None:
+        return None
+    if isinstance(image, sys.modules["matplotlib.artist"].Artist):
+        while (above := image.figure) not in (None, image):  # a sub-figure, or the figure
+            image = above
+    if not isinstance(image, figures.Figure):
+        return None
+    content = io.BytesIO()
+    # As PNG, a figure is drawn by Agg, whatever canvas it has.
+    image.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    return open_png(Source("figure", content.getvalue()), Reading()).read(0).pixels

@@ -7,14 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import (
-    ChannelAxisWarning,
-    EmptyMaskWarning,
-    OptionError,
-    more_pixels,
-    silent,
-    warn,
-)
+from imsim import errors
 from imsim.finite import finite_pixels
 from imsim.inputs import as_array
 from imsim.masks import check_mask
@@ -84,12 +77,12 @@ def by_slice(
     if axis is not None:
         check_integer("axis", axis)
         if axis not in (0, 1, 2):
-            raise OptionError(f"axis={axis}", "expected 0, 1 or 2: depth, height or width")
+            raise errors.OptionError(f"axis={axis}", "expected 0, 1 or 2: depth, height or width")
     if "ndim" in options:
-        raise OptionError("by_slice has no ndim", "slices are images; leave it out")
+        raise errors.OptionError("by_slice has no ndim", "slices are images; leave it out")
     spacing = check_spacing(spacing, 3)
     if spacing is not None and not METRICS[metric].takes_spacing:
-        raise OptionError(f"spacing={spacing}, but {metric} takes none", "leave it out")
+        raise errors.OptionError(f"spacing={spacing}, but {metric} takes none", "leave it out")
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=3)
     valid = check_mask(mask, images)
     _, used = check_weights(weights, images, valid)
@@ -102,7 +95,9 @@ def by_slice(
         channels = {"channel_axis": -3}
         if not images.has_channels:
             x, y, channels = x[..., 0, :, :], y[..., 0, :, :], {}
-        with silent(ChannelAxisWarning):  # a volume may be as narrow as an image has channels
+        with errors.silent(
+            errors.ChannelAxisWarning
+        ):  # a volume may be as narrow as an image has channels
             weighted = {}
             if own is not None:
                 weighted = {"weights": array_namespace(own).moveaxis(own, axis - 3, -3)}
@@ -114,7 +109,7 @@ def by_slice(
     finite = finite_pixels(images, used)
     xp = images.xp
     means, counts = [], []
-    with silent(EmptyMaskWarning):
+    with errors.silent(errors.EmptyMaskWarning):
         for across in range(3):
             found = scores(across)
             is_number = found == found
@@ -129,10 +124,10 @@ def by_slice(
     with np.errstate(invalid="ignore"):
         mean = (means[0] + means[1] + means[2]) / 3
     if has_values(mean) and any(bool(xp.any(count == 0)) for count in counts):
-        warn(
+        errors.warn(
             f"{metric}: across some axis of a volume no slice could be scored, which is NaN in the "
-            f"result; {more_pixels(mask, weights)}, or name another axis",
-            EmptyMaskWarning,
+            f"result; {errors.more_pixels(mask, weights)}, or name another axis",
+            errors.EmptyMaskWarning,
         )
     return mean[()] if xp is np else mean
 

@@ -7,34 +7,14 @@ import numbers
 import re
 from collections.abc import Collection, Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from imsim.errors import (
-    DataRangeError,
-    DTypeError,
-    OptionError,
-    PrecisionWarning,
-    ShapeError,
-    is_silent,
-    warn,
-)
+from imsim import errors
 from imsim.inputs import MEMORY, is_usual, on_common_namespace
-from imsim.portable.arrays import (
-    array_namespace,
-    asks_for_gradient,
-    broadcast,
-    device,
-    has_values,
-    is_tensor,
-    stacked,
-    to_host,
-    to_widest_float,
-    unstacked_shape,
-    where_valid,
-    widest_float,
-)
+from imsim.portable import arrays
+from imsim.portable.pair import Pair
 from imsim.portable.windows import lengths_of
 from imsim.typing import Array, ImageLike
 
@@ -51,51 +31,8 @@ SLICES_HINT = "imsim.by_slice scores the slices of a volume"
 MEMORY_HINT = "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory="
 
 
-class Images(NamedTuple):
-    """Two checked images, not yet copied or converted."""
-
-    xp: ModuleType
-    """The array namespace of both."""
-    x: Array
-    """Reference, shape (*batch, channels, height, width), in its own dtype."""
-    y: Array
-    """Test image, likewise."""
-    dtype: Any
-    """Arithmetic of the metrics: float32 or float64."""
-    data_range: float | Array
-    """Largest possible minus smallest possible value, a number, or an array without axes whose
-    value is not known yet; NaN if unknown and not needed."""
-    has_channels: bool
-    """Whether the user named a channel axis."""
-    depth: int | None = None
-    """Planes of a volume, which lie below each other: its height is that of all planes together.
-    None: images."""
-    weights: Array | None = None
-    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
-    None: those inside have equal ones."""
-    weight_unit: Array | float = 1.0
-    """What the given weights were divided by, a number or (*batch, 1)."""
-    even_weights: Array | None = None
-    """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
-    are_unchecked: bool = False
-    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """The broadcast shape of the batch axes of the two images."""
-        own, other = self.x.shape[:-3], self.y.shape[:-3]
-        return own if own == other else broadcast(own, other)
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        """Height, which is that of all planes of a volume together, and width."""
-        height, width = self.x.shape[-2:]
-        return height, width
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Height and width, or depth, height and width."""
-        return self.frame if self.depth is None else unstacked_shape(self.frame, self.depth)
+Images: TypeAlias = Pair
+"""A pair that is checked, and not yet copied or converted: its images have dtypes of their own."""
 
 
 def in_canonical_order(
@@ -110,7 +47,9 @@ def in_canonical_order(
     if len(shape) < needed:
         axes = ", ".join(sides)
         axes = f"(..., {axes})" if channel_axis is None else f"{axes} and channels"
-        raise ShapeError(f"{name} has shape {shape}", f"expected at least {needed} axes, {axes}")
+        raise errors.ShapeError(
+            f"{name} has shape {shape}", f"expected at least {needed} axes, {axes}"
+        )
     if channel_axis is None:
         array = array[(..., None, *[slice(None)] * ndim)]
     elif -len(shape) <= channel_axis < len(shape):
@@ -118,20 +57,20 @@ def in_canonical_order(
         order.insert(-ndim, order.pop(channel_axis))
         array = xp.permute_dims(array, tuple(order))
     else:
-        raise ShapeError(
+        raise errors.ShapeError(
             f"channel_axis={channel_axis} does not exist in {name} of shape {shape}",
             f"expected {-len(shape)} to {len(shape) - 1}",
         )
     if 0 in shape:
-        raise ShapeError(
+        raise errors.ShapeError(
             f"{name} has shape {shape}, which holds no pixels", "pass a non-empty image"
         )
-    return array if ndim == 2 else stacked(array)
+    return array if ndim == 2 else arrays.stacked(array)
 
 
 def arithmetic_dtype(x: Array, y: Array, xp: ModuleType) -> Any:
     """Return float32 if both are float32 or narrower floats, else the widest float."""
-    return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(x)
+    return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else arrays.widest_float(x)
 
 
 def _at_most_double(x: Array, y: Array) -> tuple[Array, Array]:
@@ -140,7 +79,7 @@ def _at_most_double(x: Array, y: Array) -> tuple[Array, Array]:
         return x, y
     with np.errstate(over="ignore"):
         found = x.astype(np.float64), y.astype(np.float64)
-    if not is_silent(PrecisionWarning):
+    if not errors.is_silent(errors.PrecisionWarning):
         _warn_of_digits((x, y), found)
     return found
 
@@ -151,10 +90,10 @@ def _warn_of_digits(given: tuple[Array, Array], converted: tuple[Array, Array]) 
     wide = np.concatenate([v[k].astype(np.longdouble) for v, k in zip(given, kept, strict=True)])
     narrow = np.concatenate([v[k] for v, k in zip(converted, kept, strict=True)])
     if wide.size and np.abs(wide - narrow).max() > LOST_DIGITS * np.ptp(wide) > 0:
-        warn(
+        errors.warn(
             "float64, in which images are scored, holds fewer than 12 digits of the contrast of "
             f"these {max(v.dtype for v in given)}; subtract from both what they have in common",
-            PrecisionWarning,
+            errors.PrecisionWarning,
         )
 
 
@@ -183,7 +122,7 @@ def check_data_range(
         if usual is not None or needed_by is None:
             return math.nan if usual is None else usual
         kinds = " and ".join(sorted({str(dtype) for dtype in dtypes}))
-        raise DataRangeError(
+        raise errors.DataRangeError(
             f"{needed_by} depends on data_range, which has no default for {kinds}: pass "
             "the largest possible minus the smallest possible value, "
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
@@ -192,42 +131,49 @@ def check_data_range(
     is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
     # Dask's Delayed has attributes that compare as nothing.
     if isinstance(axes, int) and axes == 0 and not is_span:
-        if not has_values(value):
+        if not arrays.has_values(value):
             return _traced_data_range(value, xp)
-        given, value = value, value.item() if hasattr(value, "item") else to_host(value).item()
-        if array_namespace(given) is xp and asks_for_gradient(given):
+        given, value = (
+            value,
+            value.item() if hasattr(value, "item") else arrays.to_host(value).item(),
+        )
+        if arrays.array_namespace(given) is xp and arrays.asks_for_gradient(given):
             check_data_range(value, dtypes, needed_by, xp)
             return _traced_data_range(given, xp)
     if _is_number(value):
         if SMALLEST <= value <= LARGEST:
             return float(value)
         if 0 < value < math.inf:
-            raise DataRangeError(
+            raise errors.DataRangeError(
                 f"data_range={value!r}",
                 f"expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
                 "square is lost: rescale the images and the range",
             )
-    raise DataRangeError(f"data_range={value!r}", "expected one positive finite number")
+    raise errors.DataRangeError(f"data_range={value!r}", "expected one positive finite number")
 
 
 def _traced_data_range(value: Array, xp: ModuleType) -> Array:
     """Return a data range whose value is not known yet; where it is not allowed, it becomes NaN."""
-    if array_namespace(value) is not xp:
-        raise DataRangeError(
+    if arrays.array_namespace(value) is not xp:
+        raise errors.DataRangeError(
             "data_range is an array that has no value yet, of another library than the images",
             "pass a Python number, or images of its library",
         )
-    value = to_widest_float(value)
+    value = arrays.to_widest_float(value)
     kind = xp.finfo(value.dtype)
     least, most = max(SMALLEST, float(kind.smallest_normal)), min(LARGEST, float(kind.max))
-    return where_valid((value >= least) & (value <= most), value, math.nan)
+    return arrays.where_valid((value >= least) & (value <= most), value, math.nan)
 
 
 def _check_device(data_range: float | Array, image: Array) -> None:
     """Refuse a data range on another device; the libraries bring a number of the host to any."""
-    own, other = (None if isinstance(data_range, float) else device(v) for v in (data_range, image))
+    own, other = (
+        None if isinstance(data_range, float) else arrays.device(v) for v in (data_range, image)
+    )
     if None not in (own, other) and own != other and "cpu" not in str(own).lower():
-        raise DataRangeError(f"data_range is on {own}, the images on {other}", "pass a number")
+        raise errors.DataRangeError(
+            f"data_range is on {own}, the images on {other}", "pass a number"
+        )
 
 
 def check_images(
@@ -247,17 +193,17 @@ def check_images(
         xp, (x, y) = on_common_namespace(a=a, b=b)
         if xp is np:
             x, y = _at_most_double(x, y)
-        elif is_tensor(x) and xp.uint64 in (x.dtype, y.dtype):
-            raise DTypeError(
+        elif arrays.is_tensor(x) and xp.uint64 in (x.dtype, y.dtype):
+            raise errors.DTypeError(
                 f"{'ba'[x.dtype == xp.uint64]} has dtype torch.uint64, which PyTorch barely knows",
                 "convert it, e.g. to torch.int64 or torch.float64",
             )
-        elif is_tensor(x):  # nor does it with floats of 8 bits
+        elif arrays.is_tensor(x):  # nor does it with floats of 8 bits
             x, y = (v.float() if v.is_floating_point() and v.itemsize == 1 else v for v in (x, y))
     if channel_axis is not None:  # names are of images whose axes have names, refused above
         check_integer("channel_axis", channel_axis)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
-        raise ShapeError(
+        raise errors.ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
             f"b {tuple(y.shape)}",
             "count it from the end, as a negative number",
@@ -280,12 +226,12 @@ def check_images(
         problem = f"{', '.join(AXES[-ndim:])} and channels must agree: crop or resample one"
     else:
         try:
-            broadcast(images.x.shape[:-3], images.y.shape[:-3])
+            arrays.broadcast(images.x.shape[:-3], images.y.shape[:-3])
         except ValueError:
             problem = "their batch axes do not broadcast: make them equal, or 1"
     if problem:
         given = f"a has shape {tuple(x.shape)}, b has shape {tuple(y.shape)}"
-        raise ShapeError(given, problem)
+        raise errors.ShapeError(given, problem)
     return images
 
 
@@ -314,7 +260,7 @@ def check_frame(
     if short or max(sides) < longer_side:
         needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
         given = "x".join(map(str, sides))
-        raise ShapeError(
+        raise errors.ShapeError(
             f"the images are {given} pixels, {metric} needs at least {needed}",
             f"pass larger images or a smaller window; {CHANNEL_HINT}",
         )
@@ -325,7 +271,7 @@ def check_ndim(ndim: Any) -> int:
     if type(ndim) is not int or ndim not in (2, 3):
         check_integer("ndim", ndim)
         if ndim not in (2, 3):
-            raise OptionError(f"ndim={ndim!r}", "expected 2, for images, or 3, for volumes")
+            raise errors.OptionError(f"ndim={ndim!r}", "expected 2, for images, or 3, for volumes")
     return int(ndim)
 
 
@@ -338,9 +284,9 @@ def check_spacing(spacing: Any, ndim: int) -> tuple[float, ...] | None:
     try:
         numbers_given = tuple(spacing)
     except TypeError as error:
-        raise OptionError(f"spacing={spacing!r}", remedy) from error
+        raise errors.OptionError(f"spacing={spacing!r}", remedy) from error
     if len(numbers_given) != ndim:
-        raise OptionError(f"spacing={spacing!r}", remedy)
+        raise errors.OptionError(f"spacing={spacing!r}", remedy)
     return tuple(check_number("spacing", one, SMALLEST, LARGEST) for one in numbers_given)
 
 
@@ -354,7 +300,7 @@ def check_window_size(
     size = check_number(name, value, SMALLEST, LARGEST)
     lengths = lengths_of(size, spacing) if size <= LONGEST_SIDE * min(spacing) else (0,)
     if max(lengths) < 2:
-        raise OptionError(
+        raise errors.OptionError(
             f"{name}={value!r} with spacing={spacing}",
             f"expected 2 to {LONGEST_SIDE} pixels along the axis of the smallest spacing",
         )
@@ -365,7 +311,7 @@ def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None
     """Refuse a value that is not among `allowed`."""
     if not (value is None or isinstance(value, str)) or value not in allowed:
         choices = ", ".join(map(repr, allowed))
-        raise OptionError(f"{name}={value!r}", f"expected one of {choices}")
+        raise errors.OptionError(f"{name}={value!r}", f"expected one of {choices}")
 
 
 def check_names(
@@ -379,18 +325,18 @@ def check_names(
         return list(known if default is None else default)
     choices = ", ".join(map(repr, known))
     if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
-        raise OptionError(f"{name}={given!r}", f"expected a list of names, of {choices}")
+        raise errors.OptionError(f"{name}={given!r}", f"expected a list of names, of {choices}")
     names = list(given)
     for one in names:
         if not isinstance(one, str) or one not in known:
-            raise OptionError(f"{name} holds {one!r}", f"expected names of {choices}")
+            raise errors.OptionError(f"{name} holds {one!r}", f"expected names of {choices}")
     return list(dict.fromkeys(names))
 
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse a value other than True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise OptionError(f"{name}={value!r}", "expected True or False")
+        raise errors.OptionError(f"{name}={value!r}", "expected True or False")
 
 
 def _is_number(value: Any, kind: type = numbers.Real) -> bool:
@@ -403,9 +349,9 @@ def check_integer(name: str, value: Any, least: int | None = None, most: int | N
     is_integer = type(value) is int or _is_number(value, numbers.Integral)  # the first is faster
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
-        raise OptionError(f"{name}={value!r}", f"expected an integer{bound}")
+        raise errors.OptionError(f"{name}={value!r}", f"expected an integer{bound}")
     if most is not None and value > most:
-        raise OptionError(f"{name}={value!r}", f"expected at most {most}")
+        raise errors.OptionError(f"{name}={value!r}", f"expected at most {most}")
 
 
 def check_side(name: str, value: Any) -> None:
@@ -421,14 +367,16 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     if isinstance(value, np.generic):  # the bounds would overflow in a narrow dtype
         value = value.item()
     if not is_number or not least <= value <= most:
-        raise OptionError(f"{name}={value!r}", f"expected a number from {least:g} to {most:g}")
+        raise errors.OptionError(
+            f"{name}={value!r}", f"expected a number from {least:g} to {most:g}"
+        )
     return float(value)
 
 
-def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:
-    """Refuse a value that is no number strictly between `low` and `high`."""
-    if not _is_number(value) or not low < value < high:
-        raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")
+def check_between(name: str, value: Any) -> None:
+    """Refuse a value that is no number strictly between 0 and 1."""
+    if not _is_number(value) or not 0 < value < 1:
+        raise errors.OptionError(f"{name}={value!r}", "expected a number between 0 and 1")
 
 
 LEAST_MEMORY = 10**5
@@ -447,7 +395,7 @@ def check_memory(value: Any) -> int:
         unit = None if parts is None else _UNITS.get(parts[2].upper())
         found = None if parts is None or unit is None else int(float(parts[1]) * unit)
     if not _is_number(found, numbers.Integral) or found < LEAST_MEMORY:
-        raise OptionError(
+        raise errors.OptionError(
             f"memory={value!r}",
             f"expected at least {LEAST_MEMORY} bytes, as an integer or a text such as '512 MB'",
         )

@@ -12,13 +12,7 @@ from imsim import kernels
 from imsim.errors import WeightsError
 from imsim.inputs import as_array, check_real
 from imsim.masks import beside, of_images
-from imsim.portable.arrays import (
-    array_namespace,
-    has_values,
-    to_widest_float,
-    where_valid,
-    without_gradient,
-)
+from imsim.portable import arrays
 from imsim.portable.pair import Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.typing import Array, MaskLike
@@ -59,7 +53,7 @@ def check_weights(
     array = _as_floats(array, images)
     of_mask = mask is None or mask.shape == array.shape
     if leaves_check is not None and xp is np and of_mask and leaves_check():
-        kept = np.ascontiguousarray(where_valid(mask, array))
+        kept = np.ascontiguousarray(arrays.where_valid(mask, array))
         has_own_axes = array.ndim > max(images.x.ndim, images.y.ndim)
         if not has_own_axes and _differ(kept):
             return images._replace(weights=kept, are_unchecked=True), mask
@@ -80,7 +74,7 @@ def checked_weights(
 ) -> tuple[Images, Array | None]:
     """Check weights, floats of the shape of the images; return images with them, and the mask."""
     xp, images = images.xp, images._replace(are_unchecked=False)
-    if not has_values(array):
+    if not arrays.has_values(array):
         return _unchecked(array, images, mask)
     surveyed = _surveyed(array, mask) if xp is np and by_kernel else None
     if surveyed is not None:
@@ -88,11 +82,11 @@ def checked_weights(
         if largest.size == 1 and not are_even and 1 / ORDINARY < largest < ORDINARY:
             return images._replace(weights=array), valid  # the usual case, without what follows
     else:
-        array = where_valid(mask, array)
-        largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
-        _check_values(float(xp.min(without_gradient(array))), float(xp.max(largest)))
+        array = arrays.where_valid(mask, array)
+        largest = xp.max(arrays.without_gradient(array), axis=PER_CHANNEL, keepdims=True)
+        _check_values(float(xp.min(arrays.without_gradient(array))), float(xp.max(largest)))
         valid = _that_count(array, largest)
-        array = where_valid(valid, array)
+        array = arrays.where_valid(valid, array)
         are_even = xp.all(~valid | (array == largest), axis=PER_CHANNEL, keepdims=True)
     unit = xp.where(are_even & (largest > 0), largest, _unit_of(largest))
     if bool(xp.all(are_even)):
@@ -105,18 +99,18 @@ def checked_weights(
 def _unchecked(array: Array, images: Images, mask: Array | None) -> tuple[Images, Array]:
     """Return images with weights that are only traced; NaN for those that are not allowed."""
     xp = images.xp
-    array = where_valid(mask, array)
-    largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
+    array = arrays.where_valid(mask, array)
+    largest = xp.max(arrays.without_gradient(array), axis=PER_CHANNEL, keepdims=True)
     allowed = xp.all(xp.isfinite(array) & (array >= 0), axis=PER_CHANNEL, keepdims=True)
-    unit = where_valid(allowed, _unit_of(largest), math.nan)
+    unit = arrays.where_valid(allowed, _unit_of(largest), math.nan)
     valid = _that_count(array, largest)
-    return _weighted(images, where_valid(valid, array), unit), valid
+    return _weighted(images, arrays.where_valid(valid, array), unit), valid
 
 
 def _unit_of(largest: Array) -> Array:
     """Return a power of four, whose root is exact too: scores by its multiples have equal bits."""
     # Half of it: the root of the largest float would be rounded up to a power whose square is none.
-    root = array_namespace(largest).sqrt(largest / 2)
+    root = arrays.array_namespace(largest).sqrt(largest / 2)
     return scaling_unit(root, root=2 * UNSCALED) ** 2
 
 
@@ -148,7 +142,7 @@ def _survey() -> Any:
 def _as_floats(array: Array, images: Images) -> Array:
     """Convert weights to floats; NumPy's to float32 or float64, which kernels read."""
     if images.xp is not np:
-        return to_widest_float(array)
+        return arrays.to_widest_float(array)
     if array.dtype in (np.float32, np.float64):
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore"):  # told as infinities
@@ -175,7 +169,7 @@ def _weighted(images: Images, weights: Array | None, unit: Array) -> Images:
         return images._replace(weights=weights)
     if weights is not None:
         weights = weights / unit
-    return images._replace(weights=weights, weight_unit=to_widest_float(unit)[..., 0, 0])
+    return images._replace(weights=weights, weight_unit=arrays.to_widest_float(unit)[..., 0, 0])
 
 
 def in_unit(result: Any, unit: Array, power: float) -> Any:

@@ -280,10 +280,7 @@ def divided(n: int, most: int) -> list[slice]:
 
 
 def in_parts(function: Callable[[slice], T], n: int, most: int) -> list[T]:
-    """Call a function for each of the `divided` parts of `n` things; return the results in order.
-
-    The parts that run at once share the workers evenly.
-    """
+    """Call a function for each of the `divided` parts of `n` things; return all results."""
     parts = divided(n, most)
     share = get_workers() // min(get_workers(), len(parts))
     results: dict[int, T] = {}

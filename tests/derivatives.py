@@ -18,7 +18,7 @@ def pair_of(x: Any, y: Any, mask: Any = None, data_range: float = 1.0) -> Pair:
         mask = mask[..., None, :, :]
         x, y = (np.where(mask, v, v.dtype.type(0)) for v in (x, y))
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
-    return Pair(np, x, y, mask, data_range, has_channels=True)
+    return Pair(np, x, y, x.dtype.type, data_range, has_channels=True, mask=mask)
 
 
 def gradients(

@@ -162,8 +162,8 @@ ALLOWED: dict[str, set[str]] = {
     # Colour maps and self-contained HTML pages, which command and workflow share.
     "pages": {"", "differing", "finite", "inputs", "pages", "portable", "validation"} | LEAVES,
     # What the pytest plugin does, which lies beside the package.
-    "regression": {"", "_images", "differing", "one_image", "pages", "validation"} | LEAVES,
-    "one_image": {"_images", "inputs", "portable"} | LEAVES,
+    "regression": {"", "_images", "differing", "inputs", "pages", "portable", "validation"}
+    | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.arrays import (
     channel_sum,
     count,
@@ -41,10 +41,7 @@ def gaussian_blur(values: Array, sigma: float, spacing: tuple[float, ...]) -> Ar
 
 
 def contributions(pair: Pair, sigma: float, spacing: tuple[float, ...] | None) -> Local:
-    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask.
-
-    With weights, d is multiplied by their roots.
-    """
+    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
     difference = to_widest_float(pair.x) - to_widest_float(pair.y)
     if pair.weights is not None:
         difference = difference * root(pair.weights)
@@ -64,7 +61,7 @@ def image_euclidean_distance(
     """sqrt(d' G d), pooled over channels."""
     xp = pair.xp
     difference, unit = scaled_difference(pair)
-    local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma, spacing)
+    local = contributions(pair._replace(x=difference, y=xp.zeros_like(difference)), sigma, spacing)
     n = count(local.values, pair.mask, pair.weights)
     squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
@@ -140,12 +137,6 @@ def _kernels() -> Any:
     return imed
 
 
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import imed
-
-    return imed
-
-
 def _pieces(
     whole: Any, sigma: float, spacing: tuple[float, ...] | None, normalize: str | None = None
 ) -> Any:
@@ -171,7 +162,7 @@ def _pieces(
     of_differences=True,
     kernel=Kernel(_kernels, "imed"),
     map_kernel=Kernel(_kernels, "imed_map"),
-    gradient=_gradient,
+    gradient=Kernel(loaders.pixel_gradients, "imed"),
     volumes="windows",
     volume_kernel=Kernel(_kernels, "volume_imed"),
     takes_spacing=True,

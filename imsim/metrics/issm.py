@@ -144,11 +144,11 @@ def issm_components(
     >>> [round(float(part), 6) for part in imsim.issm_components(x, x)]
     [1.0, 1.0, 1.0]
     """
-    parts = engine.score_parts(
+    parts = engine.score(
         "issm",
         component_scores,
-        _components_kernel,
         (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
+        kernel=_components_kernel,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)

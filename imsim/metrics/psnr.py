@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
@@ -17,18 +18,6 @@ def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     mse, n, unit = mean_squared_error(pair)
     ratio = decibels(pair.data_range, mse, pair.xp)
     return Scores(ratio - 20 * pair.xp.log10(unit), n)
-
-
-def _kernel() -> Any:
-    from imsim.kernels.se import psnr  # slow to import, as Numba is
-
-    return psnr
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import psnr
-
-    return psnr
 
 
 @metric(
@@ -42,8 +31,8 @@ def _gradient() -> Any:
     sees="The mean squared error against the full range, in decibels. Blind to where and how "
     "the images differ.",
     of_differences=True,
-    kernel=_kernel,
-    gradient=_gradient,
+    kernel=Kernel(loaders.pixel_sums, "psnr"),
+    gradient=Kernel(loaders.pixel_gradients, "psnr"),
     crop=Crop(halo=0, gathers=True),
     pieces=lambda whole: SquaredErrors(whole, "decibels"),
 )

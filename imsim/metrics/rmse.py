@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.moments import SquaredErrors
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice
@@ -19,18 +20,6 @@ def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
     mse, n, unit = mean_squared_error(pair)
     rmse = root(mse) * unit
     return Scores(rmse / pair.data_range if normalize == "range" else rmse, n)
-
-
-def _kernel() -> Any:
-    from imsim.kernels.se import rmse  # slow to import, as Numba is
-
-    return rmse
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import rmse
-
-    return rmse
 
 
 def _pieces(whole: Any, normalize: str | None) -> Any:
@@ -46,8 +35,8 @@ def _pieces(whole: Any, normalize: str | None) -> Any:
     references=("Root of the mean squared difference; elementary",),
     sees="The typical difference of a pixel, in the unit of the pixel values.",
     of_differences=True,
-    kernel=_kernel,
-    gradient=_gradient,
+    kernel=Kernel(loaders.pixel_sums, "rmse"),
+    gradient=Kernel(loaders.pixel_gradients, "rmse"),
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.errors import OptionError
+from imsim.kernels import loaders
 from imsim.portable.arrays import (
     array_namespace,
     channel_sum,
@@ -164,12 +165,6 @@ def _kernels() -> Any:
     return sam
 
 
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import sam
-
-    return sam
-
-
 def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
     if mode == "image":
         return ImageAngle(whole, degrees)
@@ -191,7 +186,7 @@ def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
     map_needs_channels=True,
     kernel=Kernel(_kernels, "sam"),
     map_kernel=Kernel(_kernels, "sam_map"),
-    gradient=_gradient,
+    gradient=Kernel(loaders.pixel_gradients, "sam"),
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
@@ -86,18 +87,6 @@ def se_map(
     )
 
 
-def _kernels() -> Any:
-    from imsim.kernels import se  # slow to import, as Numba is
-
-    return se
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import se
-
-    return se
-
-
 def _pieces(whole: Any, reduction: str) -> Any:
     return SquaredErrors(whole, "mean" if reduction == "mean" else "sum")
 
@@ -113,9 +102,9 @@ def _pieces(whole: Any, reduction: str) -> Any:
     sees="The sum of all squared differences. Grows with the number of pixels; large "
     "differences count most.",
     of_differences=True,
-    kernel=Kernel(_kernels, "se"),
-    map_kernel=Kernel(_kernels, "se_map"),
-    gradient=_gradient,
+    kernel=Kernel(loaders.pixel_sums, "se"),
+    map_kernel=Kernel(loaders.pixel_sums, "se_map"),
+    gradient=Kernel(loaders.pixel_gradients, "se"),
     crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )

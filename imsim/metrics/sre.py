@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
 from imsim.portable.differences import reconstruction_decibels, squared_difference
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.units import PER_CHANNEL, exact_mean, scaling_unit
-from imsim.registry import Crop, metric
+from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.moments import Reconstruction
 from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
@@ -25,18 +26,6 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask, pair.weights))
 
 
-def _kernel() -> Any:
-    from imsim.kernels.se import sre  # slow to import, as Numba is
-
-    return sre
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.se import sre
-
-    return sre
-
-
 @metric(
     title="Signal to reconstruction error ratio",
     higher_is_better=True,
@@ -46,8 +35,8 @@ def _gradient() -> Any:
     unit="dB",
     references=("Lanaras et al. 2018, doi:10.1016/j.isprsjprs.2018.09.018",),
     sees="The error against the mean brightness of the reference, in decibels.",
-    kernel=_kernel,
-    gradient=_gradient,
+    kernel=Kernel(loaders.pixel_sums, "sre"),
+    gradient=Kernel(loaders.pixel_gradients, "sre"),
     crop=Crop(halo=0, gathers=True),
     pieces=Reconstruction,
 )

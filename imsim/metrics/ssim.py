@@ -7,25 +7,15 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from imsim import engine
+from imsim import engine, validation
 from imsim.errors import OptionError
+from imsim.kernels import loaders
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.structural_similarity import mean_structural_similarity, structural_similarity
 from imsim.portable.windows import Window, gaussian, uniform
 from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.local import Coarse, PaddedMeans, WindowMeans
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
-from imsim.validation import (
-    LARGEST,
-    LONGEST_SIDE,
-    SMALLEST,
-    check_choice,
-    check_flag,
-    check_ndim,
-    check_number,
-    check_spacing,
-    check_window_size,
-)
 
 REACH = 3
 """Standard deviations from the middle of a Gaussian window to its end, where there is a spacing;
@@ -50,15 +40,15 @@ def check_options(
     spacing: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """Check the options, and make the window."""
-    check_choice("window", window, ("gaussian", "uniform"))
-    ndim = check_ndim(ndim)
-    spacing = check_spacing(spacing, ndim)
-    sigma = check_number("sigma", sigma, SMALLEST)
-    check_flag("sample_covariance", sample_covariance)
-    check_flag("downsample", downsample)
+    validation.check_choice("window", window, ("gaussian", "uniform"))
+    ndim = validation.check_ndim(ndim)
+    spacing = validation.check_spacing(spacing, ndim)
+    sigma = validation.check_number("sigma", sigma, validation.SMALLEST)
+    validation.check_flag("sample_covariance", sample_covariance)
+    validation.check_flag("downsample", downsample)
     if downsample and ndim == 3:
         raise OptionError("downsample=True, which is defined for images only", "leave it False")
-    check_choice("border", border, ("valid", "replicate"))
+    validation.check_choice("border", border, ("valid", "replicate"))
     made = _window(window, window_size, sigma, spacing, ndim)
     if border == "replicate" and ndim == 3 and max(made.lengths) > LONGEST_REPLICATED:
         raise OptionError(
@@ -68,11 +58,11 @@ def check_options(
         )
     return {
         "window": made,
-        "K1": check_number("K1", K1, most=LARGEST_CONSTANT),
-        "K2": check_number("K2", K2, most=LARGEST_CONSTANT),
+        "K1": validation.check_number("K1", K1, most=LARGEST_CONSTANT),
+        "K2": validation.check_number("K2", K2, most=LARGEST_CONSTANT),
         "sample_covariance": bool(sample_covariance),
         "downsample": bool(downsample),
-        "min_coverage": check_number("min_coverage", min_coverage, 0.0, 1.0),
+        "min_coverage": validation.check_number("min_coverage", min_coverage, 0.0, 1.0),
         "border": border,
     }
 
@@ -88,19 +78,23 @@ def _window(
     if window_size is None and kind == "gaussian" and spacing is not None:
         reaches = (math.ceil(REACH * sigma / distance - 1e-9) for distance in spacing)
         lengths = tuple(2 * reach + 1 for reach in reaches)
-        if not 2 <= max(lengths) <= LONGEST_SIDE:
+        if not 2 <= max(lengths) <= validation.LONGEST_SIDE:
             raise OptionError(
                 f"sigma={sigma} with spacing={spacing}, a window of {max(lengths):g} pixels",
-                f"expected 2 to {LONGEST_SIDE} pixels along the axis of the smallest spacing",
+                f"expected 2 to {validation.LONGEST_SIDE} pixels along the axis of the smallest "
+                "spacing",
             )
     else:
         usual = 11 if kind == "gaussian" else 7
         size = usual if window_size is None else window_size
-        lengths = check_window_size("window_size", size, spacing, ndim)
+        lengths = validation.check_window_size("window_size", size, spacing, ndim)
     if kind == "uniform":
         return uniform(*lengths)
     # Beyond the bounds of numbers that are squared, a Gaussian is a point, or flat.
-    sigmas = (min(max(sigma / one, SMALLEST), LARGEST) for one in spacing or (1.0,) * ndim)
+    sigmas = (
+        min(max(sigma / one, validation.SMALLEST), validation.LARGEST)
+        for one in spacing or (1.0,) * ndim
+    )
     return gaussian(lengths, tuple(sigmas))
 
 
@@ -182,24 +176,6 @@ def ssim_map(
     )
 
 
-def _kernels() -> Any:
-    from imsim.kernels import ssim  # slow to import, as Numba is
-
-    return ssim
-
-
-def _volume_kernels() -> Any:
-    from imsim.kernels import volume_ssim
-
-    return volume_ssim
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.windows import ssim
-
-    return ssim
-
-
 def _region_kernel() -> Any:
     from imsim.kernels.regions.windows import ssim
 
@@ -207,7 +183,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
-    kernels = _kernels if len(whole.sides) == 2 else _volume_kernels
+    kernels = loaders.windows if len(whole.sides) == 2 else loaders.volume_windows
     kernel, lengths = Kernel(kernels, "ssim"), options["window"].lengths
     if options["downsample"] and automatic_factor(*whole.sides) > 1:
         options["downsample"] = False
@@ -229,12 +205,12 @@ def _pieces(whole: Any, **options: Any) -> Any:
     map_function=ssim_map,
     sees="Do brightness, contrast and pattern agree around each pixel?",
     least_side=11,
-    kernel=Kernel(_kernels, "ssim"),
-    map_kernel=Kernel(_kernels, "ssim_map"),
-    gradient=_gradient,
+    kernel=Kernel(loaders.windows, "ssim"),
+    map_kernel=Kernel(loaders.windows, "ssim_map"),
+    gradient=Kernel(loaders.window_gradients, "ssim"),
     volumes="windows",
-    volume_kernel=Kernel(_volume_kernels, "ssim"),
-    volume_map_kernel=Kernel(_volume_kernels, "ssim_map"),
+    volume_kernel=Kernel(loaders.volume_windows, "ssim"),
+    volume_map_kernel=Kernel(loaders.volume_windows, "ssim_map"),
     takes_spacing=True,
     crop=Crop(halo=5, widens=True),  # half a window
     region_kernel=_region_kernel,

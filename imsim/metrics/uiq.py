@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.kernels import loaders
 from imsim.portable.pair import Local, Pair, Scores, average
 from imsim.portable.structural_similarity import WITHOUT_CONSTANTS, structural_similarity
 from imsim.portable.windows import uniform
@@ -19,7 +19,7 @@ from imsim.validation import check_side
 def quality(pair: Pair, block_size: int) -> Local:
     """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block: SSIM, C1 = C2 = 0."""
     block = uniform(*[block_size] * (2 if pair.depth is None else 3))
-    pair = replace(pair, data_range=1.0)  # on which nothing depends
+    pair = pair._replace(data_range=1.0)  # on which nothing depends
     return structural_similarity(pair, window=block, **WITHOUT_CONSTANTS)
 
 
@@ -81,24 +81,6 @@ def uiq_map(
     )
 
 
-def _kernels() -> Any:
-    from imsim.kernels import ssim  # slow to import, as Numba is
-
-    return ssim
-
-
-def _volume_kernels() -> Any:
-    from imsim.kernels import volume_ssim
-
-    return volume_ssim
-
-
-def _gradient() -> Any:
-    from imsim.kernels.gradients.windows import uiq
-
-    return uiq
-
-
 def _region_kernel() -> Any:
     from imsim.kernels.regions.windows import uiq
 
@@ -106,7 +88,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, block_size: int) -> Any:
-    kernel = Kernel(_kernels if len(whole.sides) == 2 else _volume_kernels, "uiq")
+    kernel = Kernel(loaders.windows if len(whole.sides) == 2 else loaders.volume_windows, "uiq")
     lengths = (block_size,) * len(whole.sides)
     return WindowMeans(whole, mean_quality, kernel, lengths, {"block_size": block_size})
 
@@ -121,12 +103,12 @@ def _pieces(whole: Any, block_size: int) -> Any:
     sees="As SSIM without its constants: strict, and nervous where the images are flat.",
     needs_contrast=True,
     least_side=8,
-    kernel=Kernel(_kernels, "uiq"),
-    map_kernel=Kernel(_kernels, "uiq_map"),
-    gradient=_gradient,
+    kernel=Kernel(loaders.windows, "uiq"),
+    map_kernel=Kernel(loaders.windows, "uiq_map"),
+    gradient=Kernel(loaders.window_gradients, "uiq"),
     volumes="windows",
-    volume_kernel=Kernel(_volume_kernels, "uiq"),
-    volume_map_kernel=Kernel(_volume_kernels, "uiq_map"),
+    volume_kernel=Kernel(loaders.volume_windows, "uiq"),
+    volume_map_kernel=Kernel(loaders.volume_windows, "uiq_map"),
     crop=Crop(halo=4),  # a block counts if half of it is inside
     region_kernel=_region_kernel,
     pieces=_pieces,

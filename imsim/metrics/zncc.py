@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal
 
-from imsim import engine
+from imsim import engine, validation
 from imsim.portable.arrays import (
     array_namespace,
     as_image,
@@ -28,14 +28,6 @@ from imsim.registry import Crop, Kernel, metric
 from imsim.scenes.local import WindowMeans
 from imsim.scenes.moments import Correlation
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
-from imsim.validation import (
-    LARGEST,
-    SMALLEST,
-    check_ndim,
-    check_number,
-    check_spacing,
-    check_window_size,
-)
 
 
 def correlation(
@@ -44,7 +36,7 @@ def correlation(
     """Cov / sqrt(var_x var_y); 1 where both images are constant, 0 where one of them is."""
     xp = array_namespace(covariance)
     product = variance_x * variance_y
-    usual = (product > SMALLEST) & (product < LARGEST)
+    usual = (product > validation.SMALLEST) & (product < validation.LARGEST)
     larger = xp.maximum(variance_x, variance_y)
     smaller = xp.minimum(variance_x, variance_y)
     both = smaller > 0
@@ -119,8 +111,10 @@ def correlation_score(pair: Pair, lengths: tuple[int, ...] | None, min_coverage:
 
 def _lengths(window_size: float, ndim: int, spacing: tuple[float, ...] | None) -> tuple[int, ...]:
     """Pixels of the window along each axis."""
-    ndim = check_ndim(ndim)
-    return check_window_size("window_size", window_size, check_spacing(spacing, ndim), ndim)
+    ndim = validation.check_ndim(ndim)
+    return validation.check_window_size(
+        "window_size", window_size, validation.check_spacing(spacing, ndim), ndim
+    )
 
 
 def zncc_map(
@@ -172,7 +166,7 @@ def zncc_map(
      [nan nan nan]]
     """
     lengths = _lengths(window_size, ndim, spacing)
-    min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
+    min_coverage = validation.check_number("min_coverage", min_coverage, 0.0, 1.0)
     return engine.score_map(
         "zncc",
         local_correlation,
@@ -285,8 +279,8 @@ def zncc(
     >>> print(imsim.zncc([[1.0, 2.0, 3.0]], [[7.0, 5.0, 3.0]]))
     -1.0
     """
-    min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
-    check_spacing(spacing, check_ndim(ndim))
+    min_coverage = validation.check_number("min_coverage", min_coverage, 0.0, 1.0)
+    validation.check_spacing(spacing, validation.check_ndim(ndim))
     lengths = None if window_size is None else _lengths(window_size, ndim, spacing)
     return engine.score(
         "zncc",

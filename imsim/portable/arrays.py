@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -194,15 +194,6 @@ def to_host(values: Array) -> Any:
         flat = array_namespace(values).reshape(values, (-1,))
         numbers = [float(flat[i]) for i in range(flat.shape[0])]
         return np.asarray(numbers).reshape(tuple(values.shape))
-
-
-def same_columns(one: Mapping[str, Array], other: object) -> bool:
-    """Whether two mappings have the same names and equal arrays; NaN equals nothing."""
-    return (
-        isinstance(other, Mapping)
-        and one.keys() == other.keys()
-        and all(np.array_equal(to_host(value), to_host(other[name])) for name, value in one.items())
-    )
 
 
 def without_gradient(values: Array) -> Array:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from imsim.portable.arrays import array_namespace, is_tensor, where_valid, without_gradient
 from imsim.typing import Array
@@ -32,29 +33,17 @@ def convolved(values: Array, taps: tuple[float, ...], axis: int) -> Array:
     return found.reshape(*values.shape[:-2], *found.shape[-2:])
 
 
-class PairMoments(NamedTuple):
-    """Local moments of two tensors, as far as SSIM needs them."""
-
-    x: Array
-    """Local mean of x less its centre."""
-    y: Array
-    mean_x: Array
-    mean_y: Array
-    squares: Array
-    """Local mean of the squares of x and y, each less its centre."""
-    products: Array
-    """Local mean of their products."""
-
-
-def pair_moments(
+def convolved_similarity(
     x: Array,
     y: Array,
     sides: tuple[tuple[float, ...], ...],
     mask: Array | None,
     weight: Array | float,
     weights: Array | None,
-) -> PairMoments:
-    """Correlate two tensors, their squares and products with a window, all at once.
+    constants: Sequence[Any],
+    unbiased: Array | float,
+) -> Array:
+    """SSIM of the windows of two tensors, in few operations: all sums are convolved at once.
 
     `sides` are the taps along each axis, `weights` those of the pixels, if they have any, and
     `weight` is what a window weighs.
@@ -71,8 +60,16 @@ def pair_moments(
         means = convolved(means, taps, axis)
     if not isinstance(weight, float) or weight != 1.0:
         means = means / weight
-    mean_x, mean_y = means[0] + centres[0], means[1] + centres[1]
-    return PairMoments(means[0], means[1], mean_x, mean_y, means[2], means[3])
+    p, q, squares, products = means[0], means[1], means[2], means[3]
+    mu_x, mu_y = p + centres[0], q + centres[1]
+    c1, c2 = (p.new_tensor(c) if isinstance(c, float) else c for c in constants)
+    top = c1.addcmul(mu_x, mu_y, value=2)
+    bottom = c1.addcmul(mu_x, mu_x).addcmul(mu_y, mu_y)
+    covariance = products.addcmul(p, q, value=-1)
+    variances = squares.addcmul(p, p, value=-1).addcmul(q, q, value=-1)
+    if not isinstance(unbiased, float) or unbiased != 1.0:
+        covariance, variances = covariance * unbiased, variances * unbiased
+    return top / bottom * (c2.add(covariance, alpha=2) / (variances + c2))
 
 
 def centre_of(image: Array, mask: Array | None, ndim: int = 2) -> Array:
@@ -97,19 +94,6 @@ def centre_of(image: Array, mask: Array | None, ndim: int = 2) -> Array:
     jnp = sys.modules["jax"].numpy
     of_all = jnp.nan_to_num(jnp.nanmean(image, axis=axes, keepdims=True))
     return jnp.where(found == found, found, of_all)
-
-
-def similarity_of(moments: PairMoments, c1: Any, c2: Any, unbiased: Array | float) -> Array:
-    """SSIM of the windows, in few operations."""
-    p, q, mu_x, mu_y = moments[:4]
-    c1, c2 = (p.new_tensor(c) if isinstance(c, float) else c for c in (c1, c2))
-    top = c1.addcmul(mu_x, mu_y, value=2)
-    bottom = c1.addcmul(mu_x, mu_x).addcmul(mu_y, mu_y)
-    covariance = moments.products.addcmul(p, q, value=-1)
-    variances = moments.squares.addcmul(p, p, value=-1).addcmul(q, q, value=-1)
-    if not isinstance(unbiased, float) or unbiased != 1.0:
-        covariance, variances = covariance * unbiased, variances * unbiased
-    return top / bottom * (c2.add(covariance, alpha=2) / (variances + c2))
 
 
 def cell_gradients(images: tuple[Array, ...]) -> list[Array]:

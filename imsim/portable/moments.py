@@ -195,7 +195,8 @@ def local_moments(image: Array, window: Window, support: Support) -> Moments:
 def local_covariance(p: Moments, q: Moments, window: Window, support: Support) -> Array:
     """Local population covariance of two images."""
     x, y = (v._replace(pixels=(_constant(v.image), *v.pixels[1:])) for v in (p, q))
-    found = _mean_product(x, y, support, window) - p.centred_mean * q.centred_mean
+    found = _mean_product(x.image, x, y, support, window=window)
+    found = found - p.centred_mean * q.centred_mean
     return _differentiable(found, p, q, window, support) if is_of_jax(found) else found
 
 
@@ -229,7 +230,7 @@ def _moments(image: Array, support: Support, *, window: Window) -> Moments:
     mean = sums.pop() / support.weight
     unknown = mean
     moments = Moments(tuple(pixels), tuple(sums), mean, unknown, pixels[-1] + mean, unknown)
-    power = _mean_product(moments, moments, support, window)
+    power = _mean_product(image, moments, moments, support, window=window)
     return moments._replace(power=power, variance=power - mean * mean)
 
 
@@ -250,53 +251,43 @@ def _moved_sums(
     return tap * (sum_k + weight * shift)
 
 
-def _mean_product(p: Moments, q: Moments, support: Support, window: Window) -> Array:
-    return _mean_product_of(p.image, p, q, support, window=window)
-
-
 @compiled
-def _mean_product_of(
+def _mean_product(
     like: Array, p: Moments, q: Moments, support: Support, *, window: Window
 ) -> Array:
     """Local mean of the product of two images, each minus the window's own pixel.
 
     Each row is summed about a pixel of its own; the sums are then moved to the window's pixel.
     """
-    first, *further = window.axes
-    taps = window.sides[first]
-
-    def product(k: Any, tap: Any) -> Array:
-        a, b = (_difference(v.image, v.pixels[1], support, taps, first, k) for v in (p, q))
-        return tap * _by_own_weight(a * b, support, taps, first, k)
-
-    products = sum_over_taps(taps, product, like)
-    for level, axis in enumerate(further, 1):
-        products = _moved_products(like, products, p, q, support, window, level, axis)
+    products = like
+    for level, axis in enumerate(window.axes):
+        taps = window.sides[axis]
+        term = functools.partial(_moved_products, products, p, q, support, level, taps, axis)
+        products = sum_over_taps(taps, term, like)
     return products / support.weight
 
 
 def _moved_products(
-    like: Array,
     products: Array,
     p: Moments,
     q: Moments,
     support: Support,
-    window: Window,
     level: int,
+    taps: tuple[float, ...],
     axis: int,
+    k: Any,
+    tap: Any,
 ) -> Array:
-    """Add sums of products along one more axis, each moved to the pixel of the longer window."""
-    taps = window.sides[axis]
-
-    def moved(k: Any, tap: Any) -> Array:
-        (weight, sums_a, a), (_, sums_b, b) = (
-            _under(v.pixels[level : level + 2], v.sums[level - 1], support, level, taps, axis, k)
-            for v in (p, q)
-        )
-        found = under_tap(products, k, taps, axis)
-        return tap * (found + (a * sums_b + b * sums_a) + weight * (a * b))
-
-    return sum_over_taps(taps, moved, like)
+    """Return what tap k adds to the sums of products about the pixels of the longer window."""
+    if level == 0:
+        a, b = (_difference(v.image, v.pixels[1], support, taps, axis, k) for v in (p, q))
+        return tap * _by_own_weight(a * b, support, taps, axis, k)
+    (weight, sums_a, a), (_, sums_b, b) = (
+        _under(v.pixels[level : level + 2], v.sums[level - 1], support, level, taps, axis, k)
+        for v in (p, q)
+    )
+    found = under_tap(products, k, taps, axis)
+    return tap * (found + (a * sums_b + b * sums_a) + weight * (a * b))
 
 
 def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis: int) -> Array:

@@ -8,59 +8,65 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from imsim.portable.arrays import (
-    array_namespace,
-    as_image,
-    at_largest,
-    broadcast,
-    count,
-    first_largest,
-    is_compiling,
-    is_of_jax,
-    is_tensor,
-    mean,
-    root,
-    stacked,
-    to_widest_float,
-    total,
-    unstacked,
-    where_valid,
-)
+from imsim.portable import arrays
 from imsim.portable.units import scaling_unit
 from imsim.typing import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Two images, or volumes, in canonical form.
 
     Leading axes are batch axes. Those of `x`, `y` and `mask` broadcast against each other, so that
-    each image is stored and transformed once. Pixels outside the mask are 0.
+    each image is stored and transformed once. A formula gets floats, which are 0 outside the mask.
     """
 
     xp: ModuleType
     """The array namespace."""
     x: Array
-    """Reference, shape (*batch, channels, height, width), float32 or float64."""
+    """Reference, shape (*batch, channels, height, width)."""
     y: Array
     """Test image, likewise."""
-    mask: Array | None
-    """True = use, shape (*batch, 1, height, width); None: every pixel."""
+    dtype: Any
+    """Arithmetic of the metrics: float32 or float64."""
     data_range: float | Array
-    """Largest possible minus smallest possible value, a number or an array without axes; NaN if
-    unknown and not needed."""
+    """Largest possible minus smallest possible value, a number, or an array without axes whose
+    value is not known yet; NaN if unknown and not needed."""
     has_channels: bool
     """True if the user named the channel axis; False if it was added, with length 1."""
     depth: int | None = None
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Weights of the pixels, in the widest float, shape (*batch, 1, height, width); positive inside
-    the mask, else 0. Formulas do not depend on their unit. None: all are 1."""
+    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
+    Formulas do not depend on their unit. None: those inside have equal ones."""
+    weight_unit: Array | float = 1.0
+    """What the given weights were divided by, a number or (*batch, 1)."""
+    even_weights: Array | None = None
+    """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
+    are_unchecked: bool = False
+    """Whether weights are as given: a kernel that reads them checks them, no formula sees them."""
+    mask: Array | None = None
+    """True = use, shape (*batch, 1, height, width); None: every pixel. Kernels get it apart."""
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The broadcast shape of the batch axes of the two images."""
+        own, other = self.x.shape[:-3], self.y.shape[:-3]
+        return own if own == other else arrays.broadcast(own, other)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height, which is that of all planes of a volume together, and width."""
+        height, width = self.x.shape[-2:]
+        return height, width
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width, or depth, height and width."""
+        return self.frame if self.depth is None else arrays.unstacked_shape(self.frame, self.depth)
 
 
 class Scores(NamedTuple):
@@ -129,16 +135,15 @@ def laid_out(
     is_padded: bool = False,
     weights: Array | None = None,
 ) -> Local:
-    """Return the values of windows of some length along each axis; planes of volumes are stacked.
-
-    `is_padded` says that there is one for each pixel, or cell of `step` pixels a side.
-    """
+    """Return the values of windows of some lengths; planes of volumes are stacked."""
     reach = tuple(window_reach(length, step) for length in lengths)
     margin = tuple(0 if is_padded else step * (length // 2) for length in lengths)
     depth = None
     if len(lengths) == 3:
         depth = values.shape[-3]
-        values, *others = (None if v is None else stacked(v) for v in (values, valid, weights))
+        values, *others = (
+            None if v is None else arrays.stacked(v) for v in (values, valid, weights)
+        )
         valid, weights = others
     return Local(values, valid, margin, step, reach, depth=depth, weights=weights)
 
@@ -152,22 +157,24 @@ def window_reach(size: int, step: int = 1) -> tuple[int, int]:
 def average(local: Local) -> Scores:
     """Mean of the local values over the valid positions, by weight."""
     parts = local.values, local.valid, local.weights
-    return Scores(mean(*parts), count(*parts))
+    return Scores(arrays.mean(*parts), arrays.count(*parts))
 
 
 def deviation(local: Local) -> Scores:
     """Standard deviation, with n - 1, over the valid positions; one position has none."""
     if local.weights is not None:
         return _weighted_deviation(local, local.weights)
-    if local.valid is None and is_tensor(local.values):  # whose derivative at 0 is 0
-        flat = to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
-        return Scores(flat.std(-1), count(local.values, None))
-    mu = as_image(mean(local.values, local.valid), to_widest_float(local.values))
-    residual = where_valid(local.valid, to_widest_float(local.values) - mu)
-    n = count(local.values, local.valid)
+    if local.valid is None and arrays.is_tensor(local.values):  # whose derivative at 0 is 0
+        flat = arrays.to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
+        return Scores(flat.std(-1), arrays.count(local.values, None))
+    mu = arrays.as_image(
+        arrays.mean(local.values, local.valid), arrays.to_widest_float(local.values)
+    )
+    residual = arrays.where_valid(local.valid, arrays.to_widest_float(local.values) - mu)
+    n = arrays.count(local.values, local.valid)
     several = n > 1
-    variance = total(residual * residual) / where_valid(several, n - 1, 1.0)
-    return Scores(root(variance), where_valid(several, n))
+    variance = arrays.total(residual * residual) / arrays.where_valid(several, n - 1, 1.0)
+    return Scores(arrays.root(variance), arrays.where_valid(several, n))
 
 
 def _weighted_deviation(local: Local, weights: Array) -> Scores:
@@ -176,24 +183,28 @@ def _weighted_deviation(local: Local, weights: Array) -> Scores:
     V1 and V2 are the sums of the weights and of their squares. With weights of 1 alone, the result
     is that without weights to the bit.
     """
-    xp = array_namespace(weights)
+    xp = arrays.array_namespace(weights)
     weights = weights / scaling_unit(weights)  # in float32, squares of small ones are 0
-    values = to_widest_float(where_valid(local.valid, local.values))
-    apart = values - as_image(at_largest(values, weights), values)
-    residual = apart - as_image(mean(apart, local.valid, weights), apart)
-    is_largest = first_largest(weights)
-    largest, others = total(weights, is_largest), where_valid(~is_largest, weights)
-    rest = total(others)
+    values = arrays.to_widest_float(arrays.where_valid(local.valid, local.values))
+    apart = values - arrays.as_image(arrays.at_largest(values, weights), values)
+    residual = apart - arrays.as_image(arrays.mean(apart, local.valid, weights), apart)
+    is_largest = arrays.first_largest(weights)
+    largest, others = arrays.total(weights, is_largest), arrays.where_valid(~is_largest, weights)
+    rest = arrays.total(others)
     whole = largest + rest
     # V1^2 - V2, without a difference of nearly equal numbers.
-    pairs = 2 * largest * rest + (rest * rest - total(others * others))
+    pairs = 2 * largest * rest + (rest * rest - arrays.total(others * others))
     several = pairs > 0
-    variance = total(residual * residual, None, weights) * whole / where_valid(several, pairs, 1.0)
+    variance = (
+        arrays.total(residual * residual, None, weights)
+        * whole
+        / arrays.where_valid(several, pairs, 1.0)
+    )
     plain = deviation(local._replace(weights=None))
-    is_even = xp.all((weights == 0) | (weights == as_image(largest, weights)), axis=(-2, -1))
+    is_even = xp.all((weights == 0) | (weights == arrays.as_image(largest, weights)), axis=(-2, -1))
     return Scores(
-        xp.where(is_even, plain.values, root(variance)),
-        xp.where(is_even, plain.scored, where_valid(several, whole)),
+        xp.where(is_even, plain.values, arrays.root(variance)),
+        xp.where(is_even, plain.scored, arrays.where_valid(several, whole)),
     )
 
 
@@ -213,7 +224,7 @@ def in_chunks(
     images = [v for v in given if v is not None]
     if any(map(_is_traced, images)):  # sizes may be symbols
         return function(pair)
-    leading = broadcast(*(tuple(v.shape[:-2]) for v in images))
+    leading = arrays.broadcast(*(tuple(v.shape[:-2]) for v in images))
     axis = next((k for k, n in enumerate(leading) if n > 1), len(leading) - 1)
     is_whole = axis == len(leading) - 1 and unit > 1
     if is_whole or math.prod(leading) <= planes:
@@ -225,7 +236,7 @@ def in_chunks(
         x, y, mask, weights = (
             None if v is None else _part(v, start, start + step, place - 2) for v in given
         )
-        part = replace(pair, x=x, y=y, mask=mask, weights=weights)
+        part = pair._replace(x=x, y=y, mask=mask, weights=weights)
         parts.append(in_chunks(function, part, planes, trailing, unit))
     joined = []
     for results in zip(*parts, strict=True):
@@ -242,8 +253,8 @@ def _part(values: Array, start: int, stop: int, axis: int) -> Array:
 
 
 def _is_traced(values: Array) -> bool:
-    return is_compiling() or (
-        is_of_jax(values) and isinstance(values, sys.modules["jax"].core.Tracer)
+    return arrays.is_compiling() or (
+        arrays.is_of_jax(values) and isinstance(values, sys.modules["jax"].core.Tracer)
     )
 
 
@@ -268,7 +279,7 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
         found.append(local)
         parts.append(
             [
-                None if v is None else unstacked(v, local.depth)[..., own, :, :]
+                None if v is None else arrays.unstacked(v, local.depth)[..., own, :, :]
                 for v in (local.values, local.valid, local.weights)
             ]
         )
@@ -280,7 +291,7 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
 def _joined(parts: Sequence[Array | None]) -> Array | None:
     """Join the planes of all slabs, unless there are none."""
     some = [part for part in parts if part is not None]
-    return stacked(array_namespace(*some).concat(some, axis=-3)) if some else None
+    return arrays.stacked(arrays.array_namespace(*some).concat(some, axis=-3)) if some else None
 
 
 def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
@@ -288,10 +299,10 @@ def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
     depth = pair.depth
     if depth is None or pair.xp.__name__ != "numpy":
         return []
-    pixels = math.prod(broadcast(pair.x.shape, pair.y.shape))
+    pixels = math.prod(arrays.broadcast(pair.x.shape, pair.y.shape))
     planes = max(PIXELS * depth // pixels, 2 * (reach + 1))
-    count = -(-depth // planes)
-    ends = [depth * k // count // step * step for k in range(count)]
+    number = -(-depth // planes)
+    ends = [depth * k // number // step * step for k in range(number)]
     return list(zip(ends, [*ends[1:], depth], strict=True))
 
 
@@ -305,7 +316,7 @@ def _planes(pair: Pair, first: int, last: int) -> Pair:
         None if v is None else v[..., first * rows : last * rows, :]
         for v in (pair.x, pair.y, pair.mask, pair.weights)
     )
-    return replace(pair, x=x, y=y, mask=mask, weights=weights, depth=last - first)
+    return pair._replace(x=x, y=y, mask=mask, weights=weights, depth=last - first)
 
 
 def _places(local: Local, plane: int, step: int) -> int:

@@ -13,7 +13,7 @@ from imsim.portable.arrays import (
     where_valid,
 )
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
-from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
+from imsim.portable.correlation import convolved_similarity, is_convolved
 from imsim.portable.moments import (
     is_dark,
     is_flat,
@@ -112,12 +112,10 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
 
     def values(unit: Any, _: Any) -> Array:
         if in_few_operations:
-            moments = pair_moments(
-                in_unit(x, unit), in_unit(y, unit), exact.sides, mask, support.weight, weights
-            )
             unbiased = unbiasing(support, window) if sample_covariance else 1.0
-            c1, c2 = constants(unit)
-            return similarity_of(moments, c1, c2, unbiased)
+            p, q = in_unit(x, unit), in_unit(y, unit)
+            inside = mask, support.weight, weights
+            return convolved_similarity(p, q, exact.sides, *inside, constants(unit), unbiased)
         p, q = (local_moments(in_unit(v, unit), window, support) for v in (x, y))
         covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance

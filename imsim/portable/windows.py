@@ -260,10 +260,7 @@ def by_weight(taps: tuple[float, ...]) -> list[int]:
 
 
 def least_weight(window: Window, min_coverage: float, epsilon: float) -> float:
-    """Return the least weight inside the mask of a scored window; see `support_of`.
-
-    It allows for the rounding error of the sum of the weights.
-    """
+    """Return the least weight inside the mask of a scored window; see `support_of`."""
     has_centre = all(length % 2 for length in window.lengths)
     least = min_coverage if has_centre else max(min_coverage, 0.5)
     return least * window.weight * (1 - 2 * max(window.lengths) * epsilon)

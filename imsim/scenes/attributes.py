@@ -29,10 +29,7 @@ PURE = "1"
 def described(
     metric: str, data_range: Any, options: Mapping[str, Any], images: Sequence[Any], *, is_map: bool
 ) -> tuple[str, dict[str, Any]]:
-    """Return the name of a result and its attributes, which netCDF and Zarr can store.
-
-    `images` are the labelled ones, whose attribute may name a unit.
-    """
+    """Return the name of a result and its attributes, which netCDF and Zarr can store."""
     facts = METRICS[metric]
     found = {
         "long_name": facts.map_title if is_map else facts.title,

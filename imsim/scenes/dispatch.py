@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.checking import check, check_for, warn_of_width
+from imsim.checking import check_for, warn_of_width
 from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
+from imsim.masks import batch_of
 from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes import lazy, maps
 from imsim.scenes.moments import ValueEnds
-from imsim.scenes.scoring import Job, Scene, job, scores
+from imsim.scenes.pieces import Whole
+from imsim.scenes.scoring import Job, Scene, scores
 from imsim.scenes.sources import Source, is_stored
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
+from imsim.validation import MEMORY_HINT, check_integer, check_memory
 
 SHARE_READ_AT_ONCE = 4
 """Images that take at most one part of so many of the memory are read as a whole."""
@@ -52,10 +54,7 @@ def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
 
 
 def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[Any, Any, Any, Any]:
-    """Return a, b, mask and weights in memory, or as `Given` where these are to be read in blocks.
-
-    Stored images are read as a whole where they are small against the memory.
-    """
+    """Return a, b, mask and weights in memory, or as `Given` where these are read in blocks."""
     if are_bare(a, b, mask, weights):
         return a, b, mask, weights
     is_planned = isinstance(a, Planned)
@@ -70,10 +69,10 @@ def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[
     size = sum(source.nbytes for source in stored.values())
     is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
     if is_small and not (is_lazy(given) or is_planned):
-        a, b, mask, weights = (
-            _read(stored[k]) if k in stored else value for k, value in values.items()
-        )
-        return a, b, mask, weights
+        for key, source in stored.items():
+            if not isinstance(source.value, np.ndarray):
+                values[key] = source[(slice(None),) * source.ndim]
+        return values["a"], values["b"], values["mask"], values["weights"]
     if weights is not None:
         raise OptionError(
             "weights= with images that are read in blocks", f"{_in_memory(given)}, or mask="
@@ -91,26 +90,9 @@ def _is_read(value: Any) -> bool:
     return is_stored(value) or lazy.is_lazy(value)
 
 
-def refuse(facts: Metric, given: Given) -> NoReturn:
-    """Refuse images that do not fit into memory."""
-    raise ImsimError(
-        f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-        _in_memory(given),
-    )
-
-
 def _in_memory(given: Given) -> str:
     """Say how the images come to be read as a whole."""
     return "compute a and b first, e.g. a.compute()" if is_lazy(given) else MEMORY_HINT
-
-
-def _read(source: Source) -> Array:
-    """Read the whole of a stored array, with the checks of its parts."""
-    if isinstance(source.value, np.ndarray):
-        return source.value
-    room = np.empty(source.shape, source.dtype)
-    source.read_into(room, tuple(slice(0, side) for side in source.shape))
-    return room
 
 
 def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int) -> Scene:
@@ -136,21 +118,7 @@ def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int)
     return Scene(a, b, mask, channel_axis, int(ndim), data_range)
 
 
-def checked_for_all(scene: Scene) -> tuple[Images, Array | None]:
-    """Check what is wrong for every metric."""
-    a, b, mask = _stand_ins(scene)
-    return check(
-        a,
-        b,
-        mask=mask,
-        weights=None,
-        data_range=scene.data_range,
-        channel_axis=scene.channel_axis,
-        ndim=scene.ndim,
-    )
-
-
-def _stand_ins(scene: Scene) -> tuple[Any, Any, Any]:
+def stand_ins(scene: Scene) -> tuple[Any, Any, Any]:
     """Return arrays of the shapes and dtypes of the sources."""
     a, b = scene.a.stand_in(), scene.b.stand_in()
     mask = None
@@ -178,15 +146,18 @@ def _prepared(
     """Check a call; return the sources, the metric, and the pixels that a side needs."""
     scene = scene_of(given, data_range, channel_axis, ndim)
     least = usual_side if least_side is None else least_side
-    stand_ins = (*_stand_ins(scene), data_range)
     others = scene.channel_axis, ndim, needs_data_range, least
-    images, valid = check_for(facts, stand_ins, *others, by_kernel=by_kernel)
+    images, valid = check_for(facts, (*stand_ins(scene), data_range), *others, by_kernel=by_kernel)
     if facts.pieces is None:
-        refuse(facts, given)
-    prepared = job(facts, images, valid, by_kernel, options, finish)
+        raise ImsimError(
+            f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
+            _in_memory(given),
+        )
+    known = images.sides, images.x.shape[-3], images.has_channels, images.dtype, images.data_range
+    pieces = facts.pieces(Whole(*known, by_kernel, facts.of_differences), **options)
     if not given.is_planned:
         warn_of_width(images)
-    return scene, prepared, least
+    return scene, Job(facts, pieces, images, batch_of(images, valid), finish), least
 
 
 def score_of_scene(
@@ -255,17 +226,13 @@ def scene_scores(
 
     `told_ends` is called with the least and the largest value, which are found in the same pass.
     """
-    ends = [] if told_ends is None else [_value_ends(jobs[0], told_ends)]
+    ends = []
+    if told_ends is not None:
+        finish = functools.partial(_tell_ends, told_ends)
+        ends = [jobs[0]._replace(pieces=ValueEnds(jobs[0].pieces.whole), finish=finish)]
     if any(lazy.is_lazy(source.value) for source in scene.sources):
         return lazy.scores(jobs, scene, ends)
     return scores([*jobs, *ends], scene, check_memory(memory))[: len(jobs)]
-
-
-def _value_ends(like: Job, told: Callable[[float, float], None]) -> Job:
-    """Prepare the search for the least and the largest value."""
-    return like._replace(
-        pieces=ValueEnds(like.pieces.whole), finish=functools.partial(_tell_ends, told)
-    )
 
 
 def _tell_ends(told: Callable[[float, float], None], found: Scores, _: Array) -> None:

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from imsim.scenes.local import Coarse
 from imsim.scenes.maps import Mapped, check_scored, has_cells, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.scoring import Job, Needs, Scene
-from imsim.scenes.sources import Source
+from imsim.scenes.sources import Place, Source, lengths_of
 from imsim.typing import Array
 from imsim.workers import workers
 
@@ -35,25 +35,13 @@ class Cut(NamedTuple):
     """The part of a region that lies in one chunk."""
 
     chunk: Index
-    """Place of the chunk along each side."""
-    source: tuple[slice, ...]
+    """Number of the chunk along each side."""
+    source: Place
     """Where the part lies in the chunk."""
-    target: tuple[slice, ...]
+    target: Place
     """Where it lies in the region."""
     sides: Index
     """Lengths of the chunk."""
-
-
-class Region(NamedTuple):
-    """A box of pixels."""
-
-    begin: Index
-    end: Index
-
-    @property
-    def sides(self) -> Index:
-        """Its lengths."""
-        return tuple(e - b for b, e in zip(self.begin, self.end, strict=True))
 
 
 def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
@@ -62,10 +50,7 @@ def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
 
 
 def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
-    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
-
-    A chunk that is larger remains as it is.
-    """
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square."""
     sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
     while 2 * math.prod(lengths) <= most and lengths != sides:
         _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])
@@ -84,33 +69,27 @@ def _together(along: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
+def parts_of(region: Place, bounds: Sequence[Sequence[int]]) -> list[Cut]:
     """Cut a region along the bounds of the chunks."""
-    found = [
-        list(_along(begin, end, along))
-        for begin, end, along in zip(region.begin, region.end, bounds, strict=True)
-    ]
+    found = [list(_along(*pair)) for pair in zip(region, bounds, strict=True)]
     return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
 
 
-def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
+def _along(own: slice, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
     """Yield chunk, source, target and length along one side; empty chunks have no part."""
-    place, chunk = begin, bisect_right(bounds, begin) - 1
-    while place < end:
-        stop = min(end, bounds[chunk + 1])
-        if stop > place:
-            first, length = bounds[chunk], bounds[chunk + 1] - bounds[chunk]
-            source, target = (slice(place - n, stop - n) for n in (first, begin))
-            yield chunk, source, target, length
-            place = stop
-        chunk += 1
+    for chunk in range(bisect_right(bounds, own.start) - 1, bisect_left(bounds, own.stop)):
+        first, end = bounds[chunk : chunk + 2]
+        start, stop = max(own.start, first), min(own.stop, end)
+        if start < stop:
+            source, target = (slice(start - n, stop - n) for n in (first, own.start))
+            yield chunk, source, target, end - first
 
 
-def joined(arrays: Sequence[Array], parts: Sequence[Cut], sides: Index) -> Array:
+def joined(arrays: Sequence[Array], parts: Sequence[Cut], region: Place) -> Array:
     """Join the parts of a region; one that is a part of a single chunk is a view."""
     if len(arrays) == 1:
         return arrays[0][parts[0].source]
-    found = SPARES.array(sides, arrays[0].dtype)
+    found = SPARES.array(lengths_of(region), arrays[0].dtype)
     for array, part in zip(arrays, parts, strict=True):
         found[part.target] = array[part.source]
     return found
@@ -120,8 +99,6 @@ TOGETHER = 16
 """Parts that one task merges."""
 TASK_VALUES = 1 << 20
 """Up to so many pixels, times channels, small chunks are scored by one task."""
-Place = tuple[int, ...]
-Slices = tuple[slice, ...]
 
 
 def is_lazy(value: Any) -> bool:
@@ -143,9 +120,9 @@ class BlockTask(NamedTuple):
 
     pieces: list[Pieces]
     scene: Scene
-    own: Slices
-    region: Slices
-    sources: list[tuple[Region, list[Any]]]
+    own: Place
+    region: Place
+    sources: list[tuple[Place, list[Cut]]]
     """What is read of each array, and in which parts."""
 
     def arrays(self, chunks: Iterable[Array]) -> list[Array]:
@@ -154,7 +131,7 @@ class BlockTask(NamedTuple):
         found = []
         for source, (region, parts) in zip(self.scene.sources, self.sources, strict=True):
             own = [_bare(source, part.sides, next(coming)) for part in parts]
-            found.append(joined(own, parts, region.sides))
+            found.append(joined(own, parts, region))
         return found
 
     def score(self, *chunks: Array) -> list[Part]:
@@ -166,8 +143,13 @@ class BlockTask(NamedTuple):
                 for pieces in self.pieces
             ]
 
+    def map(self, mapped: Mapped, *chunks: Array) -> Array:
+        """Return the map of the pixels that the block owns."""
+        with workers(1):
+            return mapped.block(self.scene, self.arrays(chunks), self.region, self.own)
 
-def _bare(source: Source, sides: Place, chunk: Any) -> Array:
+
+def _bare(source: Source, sides: Index, chunk: Any) -> Array:
     """Return a chunk as an array; refuse one that is not what the Dask array says of it."""
     array = as_array(source.name, chunk)
     if not isinstance(array, np.ndarray):
@@ -187,12 +169,6 @@ def _bare(source: Source, sides: Place, chunk: Any) -> Array:
             "say what it is, e.g. the chunks= of dask.array.map_blocks",
         )
     return array
-
-
-def _map_of(task: BlockTask, mapped: Mapped, *chunks: Array) -> Array:
-    """Return the map of the pixels that a block owns."""
-    with workers(1):
-        return mapped.block(task.scene, task.arrays(chunks), task.region, task.own)
 
 
 class Ends(NamedTuple):
@@ -234,32 +210,11 @@ class Ends(NamedTuple):
         return cells, step
 
 
-def _plain(source: Source) -> Any:
-    """Return an array of NumPy as it is, and what is stored as Dask reads it."""
-    return source.value if type(source.value) is np.ndarray else _Stored(source)
-
-
-class _Stored:
-    """A source as Dask reads it."""
-
-    def __init__(self, source: Source) -> None:
-        self.shape, self.dtype, self.ndim = source.shape, source.dtype, len(source.shape)
-        self._source = source.unmapped()
-
-    def __getitem__(self, index: Any) -> Array:
-        """Read a part."""
-        whole = (slice(*one.indices(n)) for one, n in zip(index, self.shape, strict=True))
-        parts = tuple(slice(one.start, one.stop) for one in whole)
-        room = np.empty([one.stop - one.start for one in parts], self.dtype)
-        self._source.read_into(room, parts)
-        return room
-
-
 class Grid:
     """The chunks of a scene, those of the reference, and its blocks of one or several chunks."""
 
     def __init__(
-        self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces], is_map: bool
+        self, scene: Scene, batch: Index, sides: Index, pieces: list[Pieces], is_map: bool
     ) -> None:
         import dask.array
 
@@ -268,28 +223,27 @@ class Grid:
         self._needs = Needs.of(pieces, len(sides))
         lazy = [source for source in scene.sources if is_lazy(source.value)]
         self.chunks = self._chunks(lazy)
-        self.arrays = [
-            source.value
-            if is_lazy(source.value)
-            else dask.array.from_array(_plain(source), chunks=self._like(source), name=False)
-            for source in scene.sources
-        ]
+        self.arrays = []
+        for source in scene.sources:
+            array = source.value
+            if not is_lazy(array):
+                plain = array if type(array) is np.ndarray else source.unmapped()
+                array = dask.array.from_array(plain, chunks=self._like(source), name=False)
+            self.arrays.append(array)
         self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
         self.blocks = self._blocks(is_map)
 
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
         chunks: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
+        whole = [*self.batch, *self.sides]
         for source in lazy:
             leading, own = self.scene.axes_of(source)
-            order = leading + own
-            for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
+            for place, axis in enumerate(reversed(leading + own), 1):
                 along = source.value.chunks[axis]
-                whole = ([*self.batch, *self.sides])[place]
-                if chunks[place] is None and sum(along) == whole:
-                    chunks[place] = tuple(n for n in along if n > 0)
-        lengths = zip(chunks, [*self.batch, *self.sides], strict=True)
-        return tuple((n,) if along is None else along for along, n in lengths)
+                if chunks[-place] is None and sum(along) == whole[-place]:
+                    chunks[-place] = tuple(n for n in along if n > 0)
+        return tuple((n,) if c is None else c for c, n in zip(chunks, whole, strict=True))
 
     def _blocks(self, is_map: bool) -> tuple[tuple[int, ...], ...]:
         """Join small chunks, along the sides first; a map has the chunks of its batch."""
@@ -303,34 +257,26 @@ class Grid:
 
     def _like(self, source: Source) -> tuple[Any, ...]:
         """Return chunks for an array that has none, those of the lazy ones where it has sides."""
-        found: list[Any] = [-1] * len(source.shape)
         _, own = self.scene.axes_of(source)
-        for axis, along in zip(own, self.chunks[-len(own) :], strict=True):
-            found[axis] = along
-        return tuple(found)
+        found = dict(zip(own, self.chunks[-len(own) :], strict=True))
+        return tuple(found.get(axis, -1) for axis in range(source.ndim))
 
-    def task(self, group: Slices, own: Slices) -> tuple[BlockTask, list[Any]]:
+    def task(self, group: Place, own: Place) -> tuple[BlockTask, list[Any]]:
         """Return what a task does, and the keys of the chunks that it takes."""
         region = self._needs.region(own, self.sides)
-        sources: list[tuple[Region, list[Any]]] = []
+        sources: list[tuple[Place, list[Cut]]] = []
         keys: list[Any] = []
         for source, array, bounds in zip(
             self.scene.sources, self.arrays, self._bounds, strict=True
         ):
-            along = [slice(0, n) for n in source.shape]
-            leading, image = self.scene.axes_of(source)
-            for axis, one in zip(leading, group[len(group) - len(leading) :], strict=True):
-                along[axis] = one if source.shape[axis] > 1 else slice(0, 1)
-            for axis, one in zip(image, region, strict=True):
-                along[axis] = one
-            wanted = Region(tuple(s.start for s in along), tuple(s.stop for s in along))
+            wanted = tuple(self.scene.index_of(source, group, region))
             parts = parts_of(wanted, bounds)
             sources.append((wanted, parts))
             keys += [(array.name, *part.chunk) for part in parts]
         return BlockTask(self._pieces, self.scene, own, region, sources), keys
 
 
-def places(chunks: Sequence[Sequence[int]]) -> dict[Place, Slices]:
+def places(chunks: Sequence[Sequence[int]]) -> dict[Index, Place]:
     """Return what each chunk holds, by its place."""
     bounds = [bounds_of(along) for along in chunks]
     return {
@@ -364,7 +310,7 @@ def mapped(job: Job, scene: Scene, of_blocks: Mapped) -> Any:
     n = len(grid.batch)
     name = f"imsim-{job.facts.name}-map-{token}"
     graph: dict[Any, Any] = {}
-    cells: dict[Place, Any] = {}
+    cells: dict[Index, Any] = {}
     if isinstance(job.pieces, Coarse):
         ends = ends._replace(is_masked=scene.mask is not None)
         graph, merged = _merged(grid, ends, token)
@@ -375,16 +321,11 @@ def mapped(job: Job, scene: Scene, of_blocks: Mapped) -> Any:
     for place, group in places(grid.chunks[:n]).items():
         for at, own in images.items():
             if cells:
-                graph[(name, *place, *at)] = (functools.partial(_spread, own), cells[place])
+                graph[(name, *place, *at)] = (functools.partial(spread, own), cells[place])
                 continue
             block, keys = grid.task(group, own)
-            graph[(name, *place, *at)] = (functools.partial(_map_of, block, of_blocks), *keys)
+            graph[(name, *place, *at)] = (functools.partial(block.map, of_blocks), *keys)
     return _array(name, graph, grid, grid.chunks, job.images.dtype)
-
-
-def _spread(own: Slices, cells: tuple[Array, int]) -> Array:
-    """Repeat cells over the pixels that a block owns."""
-    return spread(*cells, own)
 
 
 def _prepared(jobs: Sequence[Job], scene: Scene, *, is_map: bool) -> tuple[Grid, Ends, str]:
@@ -400,11 +341,11 @@ def _prepared(jobs: Sequence[Job], scene: Scene, *, is_map: bool) -> tuple[Grid,
     return grid, Ends(pieces, [job.finish for job in jobs], metrics[0]), token
 
 
-def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Place, Any]]:
+def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Index, Any]]:
     """Return the tasks of all parts, and the key of the merged one of each chunk of the batch."""
     n = len(grid.batch)
     graph: dict[Any, Any] = {}
-    merged: dict[Place, Any] = {}
+    merged: dict[Index, Any] = {}
     images = places(grid.blocks[n:])
     for place, group in places(grid.blocks[:n]).items():
         keys: list[Any] = []

@@ -27,6 +27,7 @@ from imsim.scenes.pieces import (
     Reach,
     Whole,
     own_positions,
+    repeated,
     sums_over,
 )
 from imsim.typing import Array
@@ -57,11 +58,8 @@ class WindowMeans(Pieces):
             nothing = np.zeros(shape)
             return Part((nothing, nothing.copy()), block.finite(*block.owned()))
         found, finite = self._computed(images, valid, self._formula, self._options)
-        n = np.broadcast_to(np.asarray(found.scored, np.float64), shape)
-        values = np.broadcast_to(np.asarray(found.values, np.float64), shape)
-        return Part(
-            (np.where(n > 0, values * n, 0.0), n.copy()), block.finite(images, valid, finite)
-        )
+        values, n = repeated(shape, found.values, found.scored)
+        return Part((np.where(n > 0, values * n, 0.0), n), block.finite(images, valid, finite))
 
     def finish(self, part: Part) -> Scores:
         """Return the means."""
@@ -80,10 +78,9 @@ class PaddedMeans(WindowMeans):
         images, valid = block.images, block.valid
         found, finite = self._computed(images, valid, self._formula, self._options)
         values, scored = own_positions(found, block)
-        total, n = sums_over(values, scored, len(block.start))
+        sums = sums_over(values, scored, len(block.own))
         shape = (*block.batch, self.whole.channels)
-        total, n = (np.broadcast_to(v, shape).copy() for v in (total, n))
-        return Part((total, n), block.finite(images, valid, finite))
+        return Part(repeated(shape, *sums), block.finite(images, valid, finite))
 
 
 LEAST_SUM, LARGEST_SUM = 1e-180, 1e200
@@ -103,7 +100,7 @@ class Deviation(Pieces):
 
     def part(self, block: Block) -> Part:
         """Return the moments of the cells whose first pixel the block owns."""
-        images, valid, axes = block.images, block.valid, len(block.start)
+        images, valid, axes = block.images, block.valid, len(block.own)
         local, finite = self._computed(images, valid, self._formula, {})
         values, scored = own_positions(local, block)
         total, n = sums_over(values, scored, axes)
@@ -112,8 +109,7 @@ class Deviation(Pieces):
         squares, _ = sums_over(away * away, scored, axes)
         rest, _ = sums_over(away, scored, axes)
         squares = np.maximum(squares - rest * rest / np.where(n > 0, n, 1.0), 0.0)
-        shape = (*block.batch, self.whole.channels)
-        moments = tuple(np.broadcast_to(v, shape).copy() for v in (n, mean, squares))
+        moments = repeated((*block.batch, self.whole.channels), n, mean, squares)
         return Part(moments, block.finite(images, valid, finite))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -152,7 +148,7 @@ class QuadraticForm(Pieces):
         images, valid = subtracted(block.images), block.valid
         local, finite = self._computed(images, valid, self._formula, self._options)
         with np.errstate(all="ignore"):  # infinities of both signs, which are computed again
-            total, n = sums_over(*own_positions(local, block), len(block.start))
+            total, n = sums_over(*own_positions(local, block), len(block.own))
         unit: Any = np.ones_like(total)
         beyond = ~((abs(total) > LEAST_SUM) & (abs(total) < LARGEST_SUM))
         if beyond.any() and (images.x.dtype.kind == "f" or images.y.dtype.kind == "f"):
@@ -160,9 +156,8 @@ class QuadraticForm(Pieces):
                 difference, unit = scaled_difference(prepared(images, valid, finite))
             images = images._replace(x=difference, y=np.zeros_like(difference), dtype=np.float64)
             local, _ = self._computed(images, valid, self._formula, self._options)
-            total, n = sums_over(*own_positions(local, block), len(block.start))
-        shape = (*block.batch, 1)
-        total, n, unit = (np.broadcast_to(v, shape).astype(np.float64) for v in (total, n, unit))
+            total, n = sums_over(*own_positions(local, block), len(block.own))
+        total, n, unit = repeated((*block.batch, 1), total, n, unit)
         values = Accurate.of(total, unit, 2), Accurate.of(n)
         return Part(values, block.finite(block.images, valid, finite))
 
@@ -327,7 +322,8 @@ class Coarse(Pieces):
         super().__init__(whole, kernel)
         self._formula, self._border, self._options = formula, border, options
         self.step = automatic_factor(*whole.sides)
-        self.is_global = border == "zero"  # a transform spreads NaN
+        self.is_global = border == "zero"
+        """Whether a pixel that is not finite leaves no value anywhere: a transform spreads NaN."""
         self.coarse_options = {key: False for key in options if key == "downsample"}
         self.reach = (((self.step - 1) // 2, self.step // 2),) * 2
 
@@ -357,12 +353,13 @@ class Coarse(Pieces):
         """Cells of some rows."""
         step, (before, after) = self.step, self.reach[0]
         first = max(top * step - before, 0) // step * step
-        rows = slice(first - block.start[0], (bottom - 1) * step + after + 1 - block.start[0])
+        above, beside = (one.start for one in block.region)
+        rows = slice(first - above, (bottom - 1) * step + after + 1 - above)
         x, y = (v[..., rows, :] for v in (block.images.x, block.images.y))
         valid = None if block.valid is None else block.valid[..., rows, :]
         own = (
             slice(top - first // step, bottom - first // step),
-            slice(left - block.start[1] // step, right - block.start[1] // step),
+            slice(left - beside // step, right - beside // step),
         )
         found: list[Any] = [None, None]
 

@@ -8,21 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import (
-    ChannelAxisWarning,
-    DTypeError,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    ShapeError,
-    silent,
-    warn,
-)
+from imsim import errors
 from imsim.inputs import kind
 from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_tensor
 from imsim.scenes.local import Coarse
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.scoring import Job, Scene, parts_of_groups, plan, regions
+from imsim.scenes.sources import Place, lengths_of, within
 from imsim.typing import Array
 
 
@@ -36,9 +28,7 @@ class Mapped(NamedTuple):
     """Pixels that each side of a block needs."""
     dtype: Any
 
-    def block(
-        self, scene: Scene, arrays: list[Array], region: tuple[slice, ...], own: tuple[slice, ...]
-    ) -> Array:
+    def block(self, scene: Scene, arrays: list[Array], region: Place, own: Place) -> Array:
         """Return the map of the pixels that a block owns, from all those that it reads."""
         wanted = self.pieces.read(own)
         cut = scene.cut(arrays, region, wanted)
@@ -46,21 +36,21 @@ class Mapped(NamedTuple):
             batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
             return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, self.dtype)
         mask = cut[2] if len(cut) > 2 else None
-        with silent(EmptyMaskWarning, ChannelAxisWarning):  # a block may be narrow
+        with errors.silent(
+            errors.EmptyMaskWarning, errors.ChannelAxisWarning
+        ):  # a block may be narrow
             found = self.function(*cut[:2], mask, scene.data_range, None, least_side=1)
         index: Any = (..., *within(own, wanted))
         return np.asarray(found)[index]
 
     def cells(self, part: Part) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
-        pieces, found = self.pieces, self.pieces.coarse(part)
-        if found is None:
-            raise ImsimError("the metric has no cells")
-        images, valid, step = found
+        pieces: Any = self.pieces  # those of cells
+        images, valid, step = pieces.coarse(part)
         x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
         mask = None if valid is None else valid[..., 0, :, :]
         options = {"channel_axis": -3 if images.has_channels else None, **pieces.coarse_options}
-        with silent(EmptyMaskWarning, ChannelAxisWarning):
+        with errors.silent(errors.EmptyMaskWarning, errors.ChannelAxisWarning):
             cells = self.function(x, y, mask, images.data_range, None, **options)
         cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
         return cells.astype(self.dtype, copy=False), step
@@ -72,10 +62,10 @@ def write(job: Job, scene: Scene, mapped: Mapped, memory: int, target: Any) -> A
     if isinstance(job.pieces, Coarse):
         layout = plan([job], scene, memory)
         for group, (part,) in parts_of_groups([job.pieces], scene, job.batch, layout):
-            cells, step = mapped.cells(part)
-            any_scored[group] |= has_cells(cells, part)
+            cells = mapped.cells(part)
+            any_scored[group] |= has_cells(cells[0], part)
             for own, _ in layout.blocks():
-                _write_into(target, (*group, *own), spread(cells, step, own))
+                _write_into(target, (*group, *own), spread(own, cells))
         return any_scored | (scene.mask is None)
     layout = plan([job], scene, memory, further=2 * np.dtype(mapped.dtype).itemsize)
     for group, whole, region, arrays in regions(scene, job.batch, layout):
@@ -96,7 +86,7 @@ def written(found: Array, out: Any) -> Any:
     """Write a map into what the user gives for it."""
     place = target(out, tuple(found.shape), found.dtype, None)
     if asks_for_gradient(found) or not has_values(found):
-        raise OptionError(
+        raise errors.OptionError(
             "out= with tensors that ask for a gradient, are traced or on an accelerator",
             "leave it out: the map is a tensor",
         )
@@ -108,10 +98,10 @@ def _write_into(out: Any, index: Any, values: Array) -> None:
     """Write a part of a map."""
     try:
         out[index] = values
-    except (MemoryError, ImsimError):
+    except (MemoryError, errors.ImsimError):
         raise
     except Exception as error:  # of a store that is closed, or opened to be read only
-        raise ImsimError(
+        raise errors.ImsimError(
             f"out cannot be written: {kind(out)} raises {type(error).__name__} ({error})"
         ) from error
 
@@ -121,7 +111,7 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     if out is None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if room is not None and size > room:
-            raise OptionError(
+            raise errors.OptionError(
                 f"a map of {'x'.join(map(str, shape))} numbers takes {size / 1e6:.1f} MB, memory= "
                 f"allows {room / 1e6:.1f} MB",
                 "pass out=, an array of Zarr or numpy.lib.format.open_memmap, or a larger memory=",
@@ -130,33 +120,26 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
     try:
         given, own = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
     except Exception as error:  # of a store that is closed
-        raise ImsimError(
+        raise errors.ImsimError(
             f"out has no shape: {kind(out)} raises {type(error).__name__} ({error})",
             f"expected an open array of shape {shape}",
         ) from error
     if given != shape or not hasattr(out, "__setitem__"):
-        raise ShapeError(
+        raise errors.ShapeError(
             f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
         )
     if is_tensor(out) or is_of_jax(out):
-        raise DTypeError(f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out")
+        raise errors.DTypeError(
+            f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out"
+        )
     native = own.newbyteorder("=") if isinstance(own, np.dtype) else own
     if native not in (np.float32, np.float64):
-        raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
+        raise errors.DTypeError(f"out has dtype {own}", "expected float32 or float64")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise ImsimError("out is an array that is read-only", "pass one that can be written to")
+        raise errors.ImsimError(
+            "out is an array that is read-only", "pass one that can be written to"
+        )
     return out
-
-
-def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...]:
-    """Return the place of some pixels in a part of the images."""
-    pairs = zip(own, whole, strict=True)
-    return tuple(slice(at.start - part.start, at.stop - part.start) for at, part in pairs)
-
-
-def lengths_of(place: tuple[slice, ...]) -> tuple[int, ...]:
-    """Return the sides of a part of the images, or of the batch."""
-    return tuple(along.stop - along.start for along in place)
 
 
 def has_cells(cells: Array, part: Part) -> Array:
@@ -167,15 +150,16 @@ def has_cells(cells: Array, part: Part) -> Array:
 def check_scored(metric: str, any_scored: Array) -> None:
     """Warn if of some of the batch no position is scored."""
     if not any_scored.all():
-        warn(
+        errors.warn(
             f"{metric}: of some image no position could be scored, which is NaN in the map; "
             "widen the mask, or leave such images out",
-            EmptyMaskWarning,
+            errors.EmptyMaskWarning,
         )
 
 
-def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:
-    """Repeat each cell over those of its pixels that a block owns."""
+def spread(own: Place, found: tuple[Array, int]) -> Array:
+    """Repeat each cell over those of its pixels that a block owns, given cells and their size."""
+    cells, step = found
     for axis, pixels in zip((-2, -1), own, strict=True):
         cells = np.take(cells, np.arange(pixels.start, pixels.stop) // step, axis=axis)
     return cells

@@ -18,7 +18,7 @@ from imsim.portable.differences import (
 )
 from imsim.portable.pair import Scores
 from imsim.portable.units import PER_CHANNEL, PER_IMAGE, exact_mean, scaling_unit
-from imsim.scenes.pieces import Accurate, Block, Loader, Part, Pieces, Whole
+from imsim.scenes.pieces import Accurate, Block, Loader, Part, Pieces, Whole, repeated
 from imsim.typing import Array
 
 
@@ -47,8 +47,7 @@ class SquaredErrors(Pieces):
                 squares, n, unit = mean_squared_error(pair)
                 n = np.asarray(n, np.float64)
                 squares = np.where(n > 0, squares * n * self.whole.channels, 0.0)
-        shape = (*block.batch, 1)
-        squares, n = (np.broadcast_to(v, shape).astype(np.float64) for v in (squares, n))
+        squares, n = repeated((*block.batch, 1), squares, n)
         values = Accurate.of(squares, unit, 2), Accurate.of(n)
         return Part(values, block.finite(images, valid, finite))
 
@@ -76,7 +75,6 @@ class Reconstruction(Pieces):
     def part(self, block: Block) -> Part:
         """Return the sums over the pixels that the block owns."""
         images, valid = block.owned()
-        shape = (*block.batch, self.whole.channels)
         with np.errstate(all="ignore"):
             if self.whole.by_kernel:
                 from imsim.kernels.se import scaled_sums  # slow to import, as Numba is
@@ -93,9 +91,8 @@ class Reconstruction(Pieces):
                 means = mean(differences, valid), exact_mean(x / unit_x, valid, None)
                 squares, total = (np.where(n > 0, v * n, 0.0) for v in means)
                 unit_x = unit_x[..., 0, 0]
-        squares, unit, total, unit_x, n = (
-            np.broadcast_to(v, shape).astype(np.float64) for v in (squares, unit, total, unit_x, n)
-        )
+        shape = (*block.batch, self.whole.channels)
+        squares, unit, total, unit_x, n = repeated(shape, squares, unit, total, unit_x, n)
         values = Accurate.of(squares, unit, 2), Accurate.of(total, unit_x, 1), Accurate.of(n)
         return Part(values, block.finite(images, valid, finite))
 
@@ -126,10 +123,8 @@ class ValueEnds(Pieces):
         with np.errstate(all="ignore"):
             ends = value_ends(images.x, images.y, valid)
         shape = (*block.batch, 1)
-        low, high = (
-            np.full(shape, _inward(end, way)) for end, way in zip(ends, (1, -1), strict=True)
-        )
-        return Part((low, high), np.ones(block.batch, np.bool_))
+        values = repeated(shape, _inward(ends[0], 1), _inward(ends[1], -1))
+        return Part(values, np.ones(block.batch, np.bool_))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
         return np.minimum(p[0], q[0]), np.maximum(p[1], q[1])
@@ -164,9 +159,8 @@ class Correlation(Pieces):
                 pair = prepared(images, valid, block.finite(images, valid))
                 found, units = _moments(pair.x, pair.y, valid)
         shape = (*block.batch, self.whole.channels)
-        found = np.broadcast_to(found, (*shape, found.shape[-1])).copy()
-        units = np.broadcast_to(units, (*shape, 2)).copy()
-        return Part((found, units), block.finite(images, valid, asked))
+        values = repeated((*shape, found.shape[-1]), found) + repeated((*shape, 2), units)
+        return Part(values, block.finite(images, valid, asked))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
         n_p, n_q = p[0][..., 0], q[0][..., 0]
@@ -265,11 +259,9 @@ class ImageAngle(Pieces):
                 asked = True
                 pair = prepared(images, valid, block.finite(images, valid))
                 gram, n, units = _gram(pair.x, pair.y, valid)
-        batch = block.batch
-        gram = np.broadcast_to(gram, (*batch, gram.shape[-1])).copy()
-        units = np.broadcast_to(units, (*batch, 2)).copy()
-        n = np.broadcast_to(n, batch).copy()
-        return Part((gram, units, n), block.finite(images, valid, asked))
+        parts = ((gram.shape[-1],), gram), ((2,), units), ((), n)
+        values = tuple(repeated((*block.batch, *own), v)[0] for own, v in parts)
+        return Part(values, block.finite(images, valid, asked))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
         n_p, n_q = p[2], q[2]
@@ -350,11 +342,8 @@ class SpectralAngles(Pieces):
         """Return the sums over the pixels that the block owns."""
         images, valid = block.owned()
         found, finite = self._computed(images, valid, self._formula, self._options)
-        shape = (*block.batch, 1)
-        pixels = np.broadcast_to(count(images.x[..., :1, :, :], valid), shape).astype(np.float64)
-        theta, n = (
-            np.broadcast_to(np.asarray(v, np.float64), shape) for v in (found.values, found.scored)
-        )
+        pixels = count(images.x[..., :1, :, :], valid)
+        theta, n, pixels = repeated((*block.batch, 1), found.values, found.scored, pixels)
         # Where all pixels are black, their mean is said to be that of one angle of 0.
         black = (n == 1) & (theta == 0)
         if black.any():

@@ -12,16 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import (
-    ChannelAxisWarning,
-    DTypeError,
-    ImsimError,
-    MaskError,
-    OptionError,
-    ShapeError,
-    WeightsError,
-    silent,
-)
+from imsim import errors
 from imsim.inputs import as_array, kind, listed, to_numpy
 from imsim.portable.arrays import is_tensor
 from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
@@ -69,7 +60,7 @@ def are_labelled(*values: Any) -> bool:
 def check_unnamed(dims: Any) -> None:
     """Refuse names of axes for arrays that have none."""
     if dims is not None:
-        raise OptionError(
+        raise errors.OptionError(
             f"dims={dims!r}, but neither a nor b is an array of xarray",
             "leave it out: the axes of bare arrays go by their order",
         )
@@ -82,13 +73,13 @@ def check_dims(dims: Any, ndim: int) -> tuple[Hashable, ...] | None:
     usual = ("z", "y", "x")[-ndim:]
     remedy = f"expected the {ndim} names of the image axes, e.g. dims={usual} for ndim={ndim}"
     if isinstance(dims, str) or not isinstance(dims, Sequence):
-        raise OptionError(f"dims={dims!r}", remedy)
+        raise errors.OptionError(f"dims={dims!r}", remedy)
     try:
         is_right = len(dims) == len(set(dims)) == ndim
     except TypeError:  # a list is no name
         is_right = False
     if not is_right:
-        raise OptionError(f"dims={tuple(dims)!r}", remedy)
+        raise errors.OptionError(f"dims={tuple(dims)!r}", remedy)
     return tuple(dims)
 
 
@@ -100,7 +91,7 @@ def call(labelled: Labelled, a: ImageLike, b: ImageLike, **others: MaskLike | No
     labelled = labelled._replace(ndim=ndim, dims=check_dims(labelled.dims, ndim))
     for name, value in others.items():
         if isinstance(value, xarray.Dataset):
-            raise MaskError(f"{name} is a Dataset", f"pass one variable, {name}['name']")
+            raise errors.MaskError(f"{name} is a Dataset", f"pass one variable, {name}['name']")
     if isinstance(a, xarray.Dataset) or isinstance(b, xarray.Dataset):
         return _of_datasets(labelled, a, b, others)
     return _of_arrays(labelled, a, b, others)
@@ -115,7 +106,7 @@ def _of_datasets(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) 
 
     for key, value, other in (("a", a, "b"), ("b", b, "a")):
         if not isinstance(value, xarray.Dataset):
-            raise OptionError(
+            raise errors.OptionError(
                 f"{other} is a Dataset and {key} is none",
                 f"pass one variable of it, {other}['name']",
             )
@@ -123,17 +114,17 @@ def _of_datasets(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) 
     for key, only in (("a", of_a.keys() - of_b.keys()), ("b", of_b.keys() - of_a.keys())):
         if only:
             quoted = sorted(map(repr, only))
-            raise ShapeError(
+            raise errors.ShapeError(
                 f"of the data variables, only {key} has {', '.join(quoted)}",
                 f"drop them, {key}.drop_vars([{', '.join(quoted)}])",
             )
     if not of_a:
-        raise ShapeError("a and b are Datasets without a data variable", "pass images")
+        raise errors.ShapeError("a and b are Datasets without a data variable", "pass images")
     found: dict[Hashable, Any] = {}
     for name in of_a:
         try:
             found[name] = _of_arrays(labelled, of_a[name], of_b[name], others)
-        except ImsimError as error:
+        except errors.ImsimError as error:
             raise type(error)(f"variable {name!r}: {error.message}", error.remedy) from error
     first = next(iter(found.values()))
     if isinstance(first, list):
@@ -158,7 +149,7 @@ def _stacked(found: Mapping[Hashable, Any]) -> Any:
 
     dims = {name: tuple(scores.sizes) for name, scores in found.items()}
     if len(set(dims.values())) > 1 or "variable" in next(iter(dims.values())):
-        raise ShapeError(
+        raise errors.ShapeError(
             f"the batch dimensions of the variables differ, {dims}, or are named 'variable'",
             "compare the variables one by one, a['name'] with b['name']",
         )
@@ -194,7 +185,7 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
             orders.append(tuple(d for d in channel + axes.image if d not in left_out))
             value = _read(key, value, named, orders)
         if not isinstance(value.dtype, np.dtype):
-            raise DTypeError(
+            raise errors.DTypeError(
                 f"{key} is a DataArray of {kind(value.data)}, whose dtype is no NumPy dtype",
                 f"pass {key}.copy(data=numpy.asarray({key}.data))",
             )
@@ -209,7 +200,7 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     inside = bare.get("mask")
     for key in ("a", "b"):
         inside = _with_data(key, given[key], bare[key], inside, axes)
-    with silent(ChannelAxisWarning):  # the names leave no doubt
+    with errors.silent(errors.ChannelAxisWarning):  # the names leave no doubt
         found = labelled.function(
             bare["a"],
             bare["b"],
@@ -230,18 +221,18 @@ def _channel(channel_axis: Any, named: Mapping[str, Any]) -> tuple[Hashable, ...
         if not isinstance(channel_axis, str):
             check_integer("channel_axis", channel_axis)
             if not -array.ndim <= channel_axis < array.ndim:
-                raise ShapeError(
+                raise errors.ShapeError(
                     f"channel_axis={channel_axis} does not exist in {key}, {listed(array.dims)}",
                     f"name it, e.g. channel_axis={array.dims[0]!r}" if array.ndim else None,
                 )
             names[key] = array.dims[channel_axis]
         elif channel_axis not in array.dims:
-            raise ShapeError(
+            raise errors.ShapeError(
                 f"channel_axis={channel_axis!r} is no dimension of {key}, {listed(array.dims)}",
                 "both images need it",
             )
     if len(set(names.values())) > 1:
-        raise ShapeError(
+        raise errors.ShapeError(
             f"channel_axis={channel_axis} is {names['a']!r} in a and {names['b']!r} in b",
             f"name it, e.g. channel_axis={names['a']!r}",
         )
@@ -263,21 +254,21 @@ def _image_axes(
         key, array = next(iter(named.items()))
         usual = tuple(d for d in array.dims if d not in channel)[-ndim:]
         usual = usual if len(usual) == ndim else ("z", "y", "x")[-ndim:]
-        raise ShapeError(
+        raise errors.ShapeError(
             f"{key} has the dimensions {listed(array.dims)}, and nothing says which {ndim} are "
             "those of the images",
             f"name them, e.g. dims={usual!r}"
             + ("" if channel or array.ndim <= ndim else ", and that of channels as channel_axis"),
         )
     if set(image) & set(channel):
-        raise OptionError(
+        raise errors.OptionError(
             f"channel_axis={channel[0]!r} is one of the image axes, {listed(image)}",
             "name another dimension as channel_axis, or other ones as dims",
         )
     for key, array in named.items():
         missing = [dim for dim in image if dim not in array.dims]
         if missing:
-            raise ShapeError(
+            raise errors.ShapeError(
                 f"{key} has the dimensions {listed(array.dims)}, and none is named {missing[0]!r}",
                 f"name those of both images as dims, or rename, {key}.rename({{'old': 'new'}})",
             )
@@ -291,7 +282,7 @@ def _read(
     import xarray
 
     if is_stored(value):
-        raise ShapeError(
+        raise errors.ShapeError(
             f"{key} is a {kind(value)}, whose axes have no names",
             f"name them, e.g. xarray.DataArray(dask.array.from_array({key}), dims={orders[0]!r})",
         )
@@ -304,7 +295,7 @@ def _read(
         return xarray.DataArray(array, dims=fitting[0])
     other_key, other = next(iter(named.items()))
     problem = "fits several orders" if fitting else "fits no order"
-    raise ShapeError(
+    raise errors.ShapeError(
         f"{key} is an array of shape {shape} without names, {other_key} has the dimensions "
         f"{listed(other.dims)} of shape {tuple(other.shape)}: the shape {problem} of these",
         f"name its axes, e.g. xarray.DataArray({key}, dims={orders[0]!r})",
@@ -313,7 +304,7 @@ def _read(
 
 def _check_lies_on_images(key: str, array: Any, axes: Axes) -> None:
     """Refuse a mask, or weights, without an image axis or with one of channels."""
-    error = MaskError if key == "mask" else WeightsError
+    error = errors.MaskError if key == "mask" else errors.WeightsError
     missing = [dim for dim in axes.image if dim not in array.dims]
     if missing:
         raise error(
@@ -373,7 +364,7 @@ def _named(found: Any, labelled: Labelled, given: Mapping[str, Any], axes: Axes)
         return [one("", values) for values in found]
     if isinstance(found, Mapping):
         for name in found.keys() & {*coordinates, *dims}:
-            raise ShapeError(
+            raise errors.ShapeError(
                 f"{name!r} is a metric, and a dimension or a coordinate of an image",
                 f"rename that, a.rename({{{name!r}: 'other'}}), b likewise",
             )

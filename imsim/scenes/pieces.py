@@ -8,7 +8,7 @@ positions; a position belongs to the block that owns its pixel, and reads pixels
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from imsim.finite import computed, finite_images
 from imsim.masks import batch_of
 from imsim.portable.arrays import stacked, unstacked
 from imsim.portable.pair import Local, Scores
+from imsim.scenes.sources import Place, lengths_of, within
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -48,10 +49,10 @@ class Block(NamedTuple):
     images: Images
     valid: Array | None
     """The mask, (*batch, 1, height, width)."""
-    start: tuple[int, ...]
-    """Place of the first pixel in the whole images."""
-    own: tuple[slice, ...]
-    """The pixels that the block owns, by their place in the whole images."""
+    region: Place
+    """All these pixels, by their place in the whole images."""
+    own: Place
+    """Those that the block owns, likewise."""
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -60,21 +61,17 @@ class Block(NamedTuple):
 
     def owned(self) -> tuple[Images, Array | None]:
         """Return the images and the mask without the pixels of other blocks."""
-        within = tuple(
-            slice(one.start - first, one.stop - first)
-            for one, first in zip(self.own, self.start, strict=True)
-        )
-        sides = self.images.sides
-        if all(one == slice(0, side) for one, side in zip(within, sides, strict=True)):
+        own = within(self.own, self.region)
+        if lengths_of(own) == self.images.sides:
             return self.images, self.valid
         depth = self.images.depth
         x, y, valid = (
-            None if v is None else unstacked(v, depth)[(..., *within)]
+            None if v is None else unstacked(v, depth)[(..., *own)]
             for v in (self.images.x, self.images.y, self.valid)
         )
         if depth is not None:
             x, y, valid = (None if v is None else stacked(v) for v in (x, y, valid))
-            depth = within[0].stop - within[0].start
+            depth = lengths_of(own)[0]
         return self.images._replace(x=x, y=y, depth=depth), valid
 
     def finite(self, images: Images, valid: Array | None, found: Any = True) -> Array:
@@ -103,17 +100,13 @@ class Pieces(ABC):
     """Pixels before and after its own that a position reads, along each axis."""
     step: int = 1
     """Positions lie at multiples of it, in pixels: blocks are read from such a pixel on."""
-    is_global = False
-    """Whether a pixel that is not finite leaves no value anywhere in a map."""
 
     def __init__(self, whole: Whole, kernel: Loader | None = None) -> None:
         self.whole = whole
         self.reach = ((0, 0),) * len(whole.sides)
-        self.coarse_options: dict[str, Any] = {}
-        """Options of the metric on images of cells, see `coarse`."""
         self._kernel = kernel
 
-    def read(self, own: Sequence[slice]) -> tuple[slice, ...]:
+    def read(self, own: Place) -> Place:
         """Return the pixels that a block reads."""
         found = []
         for one, (before, after), side in zip(own, self.reach, self.whole.sides, strict=True):
@@ -136,10 +129,6 @@ class Pieces(ABC):
     def finish(self, part: Part) -> Scores:
         """Return the scores from the part of all blocks."""
 
-    def coarse(self, part: Part) -> tuple[Images, Array | None, int] | None:
-        """Return images of the cells, their mask and size, for metrics of a coarser grid."""
-        return None
-
     def _computed(
         self,
         images: Images,
@@ -156,13 +145,10 @@ class Pieces(ABC):
 
 
 def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
-    """Return the values at the positions that a block owns, and where they are valid.
-
-    The last axes are those of the images; volumes have three.
-    """
-    cuts, axes = [], len(block.start)
-    for axis in range(-axes, 0):
-        offset = block.start[axis] + local.margin_along(axis)
+    """Return the values at the positions that a block owns, and where they are valid."""
+    cuts = []
+    for axis in range(-len(block.own), 0):
+        offset = block.region[axis].start + local.margin_along(axis)
         own = block.own[axis]
         first, last = (-((offset - place) // local.step) for place in (own.start, own.stop))
         cuts.append(slice(max(first, 0), max(last, 0)))
@@ -171,6 +157,11 @@ def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
         None if v is None else unstacked(v, local.depth)[cut] for v in (local.values, local.valid)
     )
     return values, valid
+
+
+def repeated(shape: tuple[int, ...], *values: Any) -> tuple[Array, ...]:
+    """Return copies of values, in float64, that are repeated to a shape."""
+    return tuple(np.broadcast_to(v, shape).astype(np.float64) for v in values)
 
 
 def sums_over(values: Array, valid: Array | None, axes: int) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby
 from operator import itemgetter
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.checking import warn_of_rounding
-from imsim.masks import batch_of, check_mask
+from imsim.masks import check_mask
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
-from imsim.scenes.pieces import Block, Part, Pieces, Reach, Whole
-from imsim.scenes.sources import Source
+from imsim.scenes.pieces import Block, Part, Pieces, Reach
+from imsim.scenes.sources import Place, Source, lengths_of, within
 from imsim.typing import Array
 from imsim.validation import Images, check_images
 
@@ -47,7 +47,7 @@ class Needs(NamedTuple):
         )
         return cls(reach, math.lcm(*(one.step for one in pieces)))
 
-    def region(self, own: tuple[slice, ...], sides: tuple[int, ...]) -> tuple[slice, ...]:
+    def region(self, own: Place, sides: tuple[int, ...]) -> Place:
         """Return the pixels that the metrics read together for a block."""
         return tuple(
             slice(max(one.start - before, 0), min(one.stop + after, side))
@@ -91,7 +91,7 @@ def extents(
     return tuple(found)
 
 
-def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[Place]:
     """Yield the pixels that each block owns, along each axis; the first axis changes fastest.
 
     A block then shares with the one before all that it reads above its own pixels.
@@ -103,15 +103,15 @@ def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[sl
     return (place[::-1] for place in itertools.product(*ranges[::-1]))
 
 
-def divided(own: tuple[slice, ...], most: int) -> Iterator[tuple[slice, ...]]:
+def divided(own: Place, most: int) -> Iterator[Place]:
     """Divide what a block owns into parts of at most `most` pixels, mostly along the first axis."""
-    sides = [one.stop - one.start for one in own]
+    sides = lengths_of(own)
     others = math.prod(sides[1:])
     rows = min(max(most // others, LEAST_ROWS), sides[0])
     lengths = [rows, *sides[1:]]
     for axis in range(1, len(sides)):
         lengths[axis] = min(sides[axis], max(1, most * lengths[axis] // math.prod(lengths)))
-    for part in blocks(tuple(sides), tuple(lengths)):
+    for part in blocks(sides, tuple(lengths)):
         yield tuple(
             slice(one.start + place.start, one.start + place.stop)
             for one, place in zip(own, part, strict=True)
@@ -133,16 +133,11 @@ class Job(NamedTuple):
     pieces: Pieces
     images: Images
     """Stand-ins of the images, which hold no pixels."""
-    valid: Array | None
-    """Stand-in of the mask."""
+    batch: tuple[int, ...]
+    """Shape of the batch, also that of the mask."""
     finish: Any
     """Turns scores, and which of the batch are finite, into what the user gets; None
     for a map alone."""
-
-    @property
-    def batch(self) -> tuple[int, ...]:
-        """Shape of the batch, also that of the mask."""
-        return batch_of(self.images, self.valid)
 
 
 class Scene(NamedTuple):
@@ -172,25 +167,28 @@ class Scene(NamedTuple):
         """Return the batch shape of a part of the k-th source."""
         return tuple(array.shape[axis] for axis in self.axes_of(self.sources[k])[0])
 
-    def cut(
-        self, arrays: Sequence[Array], region: tuple[slice, ...], wanted: tuple[slice, ...]
-    ) -> list[Array]:
+    def index_of(self, source: Source, group: Place, region: Place) -> list[slice]:
+        """Return where a source holds a region of a group of the batch."""
+        index = [slice(0, side) for side in source.shape]
+        leading, own = self.axes_of(source)
+        for axis, one in zip(leading, group[len(group) - len(leading) :], strict=True):
+            if source.shape[axis] > 1:
+                index[axis] = one
+        for axis, one in zip(own, region, strict=True):
+            index[axis] = one
+        return index
+
+    def cut(self, arrays: Sequence[Array], region: Place, wanted: Place) -> list[Array]:
         """Cut some pixels from a region of all sources."""
         found = []
         for source, array in zip(self.sources, arrays, strict=True):
             index: list[slice] = [slice(None)] * array.ndim
-            for axis, one, whole in zip(self.axes_of(source)[1], wanted, region, strict=True):
-                index[axis] = slice(one.start - whole.start, one.stop - whole.start)
+            for axis, one in zip(self.axes_of(source)[1], within(wanted, region), strict=True):
+                index[axis] = one
             found.append(array[tuple(index)])
         return found
 
-    def block(
-        self,
-        arrays: Sequence[Array],
-        region: tuple[slice, ...],
-        own: tuple[slice, ...],
-        pieces: Pieces,
-    ) -> Block:
+    def block(self, arrays: Sequence[Array], region: Place, own: Place, pieces: Pieces) -> Block:
         """Cut what a metric reads from a region, and check it."""
         wanted = pieces.read(own)
         x, y, *masks = self.cut(arrays, region, wanted)
@@ -200,7 +198,7 @@ class Scene(NamedTuple):
         valid = check_mask(masks[0], images) if masks else None
         if not pieces.whole.of_differences:
             warn_of_rounding(images, valid)
-        return Block(images, valid, tuple(one.start for one in wanted), own)
+        return Block(images, valid, wanted, own)
 
     def outline(self) -> Scene:
         """Return a scene whose sources hold nothing."""
@@ -213,29 +211,6 @@ class Scene(NamedTuple):
         if self.channel_axis is not None and source.name != "mask":
             del axes[self.channel_axis]
         return axes[: -self.ndim], axes[-self.ndim :]
-
-
-def job(
-    facts: Metric,
-    images: Images,
-    valid: Array | None,
-    by_kernel: bool,
-    options: dict[str, Any],
-    finish: Callable[[Scores, Array], Any] | None,
-) -> Job:
-    """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
-    if facts.pieces is None:
-        raise TypeError(f"{facts.name} has no pieces")
-    whole = Whole(
-        images.sides,
-        images.x.shape[-3],
-        images.has_channels,
-        images.dtype,
-        images.data_range,
-        by_kernel,
-        facts.of_differences,
-    )
-    return Job(facts, facts.pieces(whole, **options), images, valid, finish)
 
 
 def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
@@ -273,17 +248,14 @@ class Layout(NamedTuple):
     at_once: int
     """Pixels that are computed at once."""
 
-    def blocks(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    def blocks(self) -> Iterator[tuple[Place, Place]]:
         """Yield the pixels that each block owns, and those that it reads."""
         for own in blocks(self.sides, self.extent):
             yield own, self.needs.region(own, self.sides)
 
-    def parts(
-        self, own: tuple[slice, ...], group: tuple[slice, ...]
-    ) -> Iterator[tuple[slice, ...]]:
+    def parts(self, own: Place, group: Place) -> Iterator[Place]:
         """Yield the parts of a block that are computed at once, of a group of the batch."""
-        elements = math.prod(one.stop - one.start for one in group)
-        return divided(own, max(1, self.at_once // elements))
+        return divided(own, max(1, self.at_once // math.prod(lengths_of(group))))
 
 
 def plan(jobs: Sequence[Job], scene: Scene, memory: int, *, further: int = 0) -> Layout:
@@ -304,7 +276,7 @@ def plan(jobs: Sequence[Job], scene: Scene, memory: int, *, further: int = 0) ->
     return Layout(sides, extent, needs, max(1, most // math.prod(sides)), max(1, at_once))
 
 
-def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slice, ...]]:
+def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[Place]:
     """Yield places in the batch that hold at most so many elements."""
     lengths = list(batch)
     for axis in range(len(lengths)):
@@ -317,7 +289,7 @@ def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slic
 
 def regions(
     scene: Scene, batch: tuple[int, ...], layout: Layout
-) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...], list[Array]]]:
+) -> Iterator[tuple[Place, Place, Place, list[Array]]]:
     """Yield a group of the batch, what a block owns, the region around it, and what is read there.
 
     The next region is read while the caller computes.
@@ -325,13 +297,11 @@ def regions(
 
     def steps() -> Iterator[tuple[Any, ...]]:
         for group in parts_of_batch(batch, layout.together):
-            readers = [Rolling(source, scene, batch, group) for source in scene.sources]
+            readers = [Rolling(source, scene, group) for source in scene.sources]
             for own, region in layout.blocks():
                 yield group, own, region, readers
 
-    def read(
-        group: Any, own: Any, region: tuple[slice, ...], readers: list[Rolling]
-    ) -> list[Array]:
+    def read(group: Place, own: Place, region: Place, readers: list[Rolling]) -> list[Array]:
         return [one.read(region) for one in readers]
 
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
@@ -347,7 +317,7 @@ def regions(
 
 def parts_of_groups(
     pieces: list[Pieces], scene: Scene, batch: tuple[int, ...], layout: Layout
-) -> Iterator[tuple[tuple[slice, ...], list[Part]]]:
+) -> Iterator[tuple[Place, list[Part]]]:
     """Yield groups of the batch, and the merged parts of all blocks of each metric."""
     for group, steps in groupby(regions(scene, batch, layout), itemgetter(0)):
         merged: list[Any] = [None] * len(pieces)
@@ -362,46 +332,28 @@ def parts_of_groups(
 class Rolling:
     """Reads regions of one array, one after the other, and what two of them share once."""
 
-    def __init__(
-        self, source: Source, scene: Scene, batch: tuple[int, ...], group: tuple[slice, ...]
-    ) -> None:
-        self._source = source
-        leading, self._axes = scene.axes_of(source)
-        self._index: list[slice] = [slice(0, side) for side in source.shape]
-        for axis, one in zip(leading, group[len(batch) - len(leading) :], strict=True):
-            if source.shape[axis] > 1:
-                self._index[axis] = one
-        self._last: tuple[tuple[slice, ...], Array] | None = None
+    def __init__(self, source: Source, scene: Scene, group: Place) -> None:
+        self._source, self._scene, self._group = source, scene, group
+        self._last: tuple[Place, Array] | None = None
 
-    def read(self, region: tuple[slice, ...]) -> Array:
+    def read(self, region: Place) -> Array:
         """Read a region of the spatial axes."""
-        index = list(self._index)
-        for axis, one in zip(self._axes, region, strict=True):
-            index[axis] = one
-        room = np.empty([one.stop - one.start for one in index], self._source.dtype)
-        first = self._axes[0]
-        begin = self._shared(region)
-        if begin > region[0].start and self._last is not None:
+        index = self._scene.index_of(self._source, self._group, region)
+        axis = self._scene.axes_of(self._source)[1][0]
+        room = np.empty(lengths_of(tuple(index)), self._source.dtype)
+
+        def rows(start: int, stop: int, first: int) -> tuple[slice, ...]:
+            """Return the place of some rows in an array whose rows begin with `first`."""
+            return (*[slice(None)] * axis, slice(start - first, stop - first))
+
+        begin, end = region[0].start, region[0].stop
+        if self._last is not None:
             before, array = self._last
-            old: list[slice] = [slice(None)] * room.ndim
-            new = list(old)
-            old[first] = slice(region[0].start - before[0].start, begin - before[0].start)
-            new[first] = slice(0, begin - region[0].start)
-            room[tuple(new)] = array[tuple(old)]
-        rest: list[slice] = [slice(None)] * room.ndim
-        rest[first] = slice(begin - region[0].start, None)
-        index[first] = slice(begin, region[0].stop)
-        if begin < region[0].stop:
-            self._source.read_into(room[tuple(rest)], tuple(index))
+            if before[1:] == region[1:] and before[0].start <= begin < before[0].stop:
+                start, begin = begin, min(before[0].stop, end)
+                room[rows(start, begin, start)] = array[rows(start, begin, before[0].start)]
+        if begin < end:
+            index[axis] = slice(begin, end)
+            self._source.read_into(room[rows(begin, end, region[0].start)], tuple(index))
         self._last = region, room
         return room
-
-    def _shared(self, region: tuple[slice, ...]) -> int:
-        """Return the first place along the first axis that the last region does not hold."""
-        start: int = region[0].start
-        if self._last is None or self._last[0][1:] != region[1:]:
-            return start
-        before = self._last[0][0]
-        if not before.start <= start < before.stop:
-            return start
-        return int(min(before.stop, region[0].stop))

@@ -38,6 +38,21 @@ def is_stored(value: Any) -> bool:
     )
 
 
+Place = tuple[slice, ...]
+"""A part of an array, or of the images, by its slice along each axis."""
+
+
+def lengths_of(place: Place) -> tuple[int, ...]:
+    """Return the sides of a part."""
+    return tuple(along.stop - along.start for along in place)
+
+
+def within(own: Place, whole: Place) -> Place:
+    """Return the place of some pixels in a part of the images."""
+    pairs = zip(own, whole, strict=True)
+    return tuple(slice(at.start - part.start, at.stop - part.start) for at, part in pairs)
+
+
 class Source:
     """An array that is read by slices, and checked as it is read."""
 
@@ -50,6 +65,7 @@ class Source:
                 f"{name} has chunks of unknown size", f"pass {name}.compute_chunk_sizes()"
             )
         self.shape: tuple[int, ...] = tuple(int(side) for side in value.shape)
+        self.ndim = len(self.shape)
         self.dtype: np.dtype[Any] = np.dtype(value.dtype)
         self._map = _mapping(value)
 
@@ -82,7 +98,14 @@ class Source:
         """Return an array of the same shape and dtype that takes no memory."""
         return np.broadcast_to(np.zeros((), self.dtype), self.shape)
 
-    def read_into(self, room: Array, index: tuple[slice, ...]) -> None:
+    def __getitem__(self, index: Place) -> Array:
+        """Read a part, also as Dask asks for it."""
+        place = tuple(slice(*one.indices(n)[:2]) for one, n in zip(index, self.shape, strict=True))
+        room = np.empty(lengths_of(place), self.dtype)
+        self.read_into(room, place)
+        return room
+
+    def read_into(self, room: Array, index: Place) -> None:
         """Read a part; `room` has its shape."""
         try:
             part = self.value[index]

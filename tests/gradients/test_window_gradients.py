@@ -84,7 +84,7 @@ def gradients(
     weights = np.ones(batch) if upstream is None else upstream
     load = METRICS[metric].gradient
     assert load is not None
-    pair = Pair(np, x, y, inside, data_range, True)
+    pair = Pair(np, x, y, x.dtype.type, data_range, True, mask=inside)
     return load()(pair, weights, wanted, **options)
 
 

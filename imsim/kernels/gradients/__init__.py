@@ -25,18 +25,11 @@ import numpy as np
 from imsim.portable.arrays import unstacked, where_valid
 from imsim.portable.pair import Pair
 from imsim.typing import Array
-from imsim.validation import Images
 
 Gradients = tuple[Array | None, Array | None]
 """With respect to x and y; None where it is not wanted."""
 LARGEST_RANGE = 1e30
 """Largest data range, and inverse of the smallest one, whose gradients fit into float32."""
-
-
-def images_of(pair: Pair) -> Images:
-    """Return the images in the form that the kernels of the scores take."""
-    x, y, dtype = pair.x, pair.y, pair.x.dtype
-    return Images(np, x, y, dtype, pair.data_range, pair.has_channels, pair.depth)
 
 
 def inverse(values: Array) -> Array:

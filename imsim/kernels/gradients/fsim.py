@@ -10,7 +10,7 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from imsim.kernels.fsim import (
     similarity,
     within_zeros,
 )
-from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
+from imsim.kernels.gradients import LARGEST_RANGE, Gradients, largest, plane_weights
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable.coarse import LAMBDA, T1, T2, T3, T4, YIQ, automatic_factor, eroded
 from imsim.portable.pair import Pair, Scores
@@ -61,7 +61,7 @@ def scored_gradient(
         return None
     if largest(pair) * 255 / pair.data_range > LARGEST_SIZE:
         return None
-    planes = Planes(images_of(pair), pair.mask)
+    planes = Planes(pair, pair.mask)
     size = 3 if chromatic else 1  # planes of a pair
     scores = (*planes.shape[:-1], channels // size)
     weights, sums = plane_weights(upstream, scores), np.zeros((math.prod(scores), 3))
@@ -79,16 +79,6 @@ def scored_gradient(
     shape = (*planes.shape, *planes.frame)
     done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
     return pooled(sums, scores), (done.get(0), done.get(1))
-
-
-class _Slopes(NamedTuple):
-    """Gradients of the features; the first axis is the image."""
-
-    congruency: Array
-    edges: Array
-    """Gradients of both components of the gradients of the luminance, in a frame of zeros."""
-    chrominance: Array
-    """Gradients of I and Q, or nothing, for the images that are wanted."""
 
 
 class _Work:
@@ -145,13 +135,14 @@ class _Work:
         )
         chroma = chroma_of(x, y)
         similarities, sums = similarity(x, y, chroma, self._scale)
-        slopes = _slopes(x, y, chroma, scored, self._scale, sides, similarities, sums)
+        given = scored, self._scale, sides, similarities, sums
+        slopes, edges, chrominance = _slopes(x, y, chroma, *given)
 
         def back(k: int, run: Run) -> None:
             side = sides[k]
-            of_luminance = congruencies[side].back(slopes.congruency[side], run)
-            _add_edges(slopes.edges[side], of_luminance)
-            of_planes = [of_luminance, *slopes.chrominance[side]]
+            of_luminance = congruencies[side].back(slopes[side], run)
+            _add_edges(edges[side], of_luminance)
+            of_planes = [of_luminance, *chrominance[side]]
             for plane in of_planes if valid is not None else ():
                 fill_back(plane, valid)
             for c, pixels in enumerate(gradients[k]):
@@ -192,8 +183,12 @@ def _slopes(
     sides: list[int],
     values: Array,
     sums: Array,
-) -> _Slopes:
-    """Gradients of the score by the features of both images; the similarities are overwritten."""
+) -> tuple[Array, Array, Array]:
+    """Gradients of the score by the features; the similarities are overwritten.
+
+    The first axis is the image. They are those by the phase congruency, by both components of the
+    gradients of the luminance, in a frame of zeros, and by I and Q, if there are any.
+    """
     rows, columns = values.shape
     scored = scored.view(np.uint8)
     scored.setflags(write=False)  # Numba would compile again for a writable array
@@ -222,7 +217,7 @@ def _slopes(
             parts[side], parts[1 - side], (T3, T4), chrominance[side], strict=False
         ):
             _chrominance_back(p, q, values, LAMBDA * scale, t, out)
-    return _Slopes(slopes, edges, chrominance)
+    return slopes, edges, chrominance
 
 
 @exact  # equal images have exactly the gradient 0

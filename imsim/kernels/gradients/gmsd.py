@@ -18,7 +18,7 @@ from imsim.kernels.common.cell_rows import PADDING, merge_cells
 from imsim.kernels.common.jit import allocating, contracting_part, exact_part
 from imsim.kernels.common.planes import Plane, Planes, count
 from imsim.kernels.gmsd import GAIN, NO_SCORED, STRIP_ROWS, add_row, find_scored
-from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
+from imsim.kernels.gradients import LARGEST_RANGE, Gradients, largest, plane_weights
 from imsim.portable.coarse import C
 from imsim.portable.pair import Pair
 from imsim.typing import Array
@@ -40,7 +40,7 @@ def gradient(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradient
         return None
     if dtype == np.float64 and largest(pair) > FAR_RANGES * span:
         return None
-    planes = Planes(images_of(pair), pair.mask)
+    planes = Planes(pair, pair.mask)
     weights = plane_weights(upstream, planes.shape)
     sides = [side for side in (0, 1) if wanted[side]]
     frame = planes.frame
@@ -122,10 +122,7 @@ def _write(
 
 @allocating
 def _forward(x, y, scored, start, stop, scale, first, misfit, slopes, out):  # type: ignore[no-untyped-def]
-    """Write d and the slopes of GMS along both components of the gradients; add the moments of d.
-
-    `scale` makes gradients of data ranges.
-    """
+    """Write d and the slopes of GMS along both components of the gradients; add moments of d."""
     columns, real = misfit.shape[1], misfit.dtype.type
     room, lines = np.zeros((6, columns + 2 + PADDING)), np.empty((4, columns + 2 + PADDING))
     found, parts = np.empty(columns, misfit.dtype), np.empty((4, columns + PADDING), misfit.dtype)

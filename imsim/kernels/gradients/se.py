@@ -13,13 +13,15 @@ within rounding, and where one of them is 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.planes import NO_MASK
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements
-from imsim.kernels.gradients import Gradients, images_of, inverse, multiples, per_image
+from imsim.kernels.gradients import Gradients, inverse, multiples, per_image
 from imsim.kernels.imed import blurred_difference
 from imsim.kernels.imed import imed as score
 from imsim.kernels.se import pooled, sums_of
@@ -33,33 +35,37 @@ BEL = 10 / math.log(10)
 """Derivative of 10 log10(s) with respect to log(s)."""
 
 
+def _of_pooled(
+    pair: Pair, upstream: Array, wanted: tuple[bool, bool], factor: Callable[..., Any]
+) -> Gradients | None:
+    """Return x - y times a factor of the sum of squares, the number of pixels and of channels.
+
+    None where some image is so bright or so dark that a kernel measures it in another unit.
+    """
+    squares, n, unit = pooled(pair, pair.mask)
+    if unit is not None and bool((unit != 1).any()):
+        return None
+    scale = upstream * factor(squares[..., 0], n[..., 0], pair.x.shape[-3])
+    return multiples(pair, pair.x - pair.y, scale, wanted)
+
+
 def se(pair: Pair, upstream: Array, wanted: tuple[bool, bool], reduction: str) -> Gradients | None:
     """2 (x - y), divided by the number of values for the mean."""
-    _, n, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    factor = 2 / (n[..., 0] * pair.x.shape[-3]) if reduction == "mean" else 2.0
-    return multiples(pair, pair.x - pair.y, upstream * factor, wanted)
+    is_mean = reduction == "mean"
+    return _of_pooled(pair, upstream, wanted, lambda _, n, c: 2 / (n * c) if is_mean else 2.0)
 
 
 def rmse(
     pair: Pair, upstream: Array, wanted: tuple[bool, bool], normalize: str | None
 ) -> Gradients | None:
     """(x - y) / (n RMSE), divided by L on request; 0 for identical images."""
-    squares, n, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    range_ = pair.data_range if normalize == "range" else 1.0
-    factor = inverse(np.sqrt(squares[..., 0] * n[..., 0] * pair.x.shape[-3]) * range_)
-    return multiples(pair, pair.x - pair.y, upstream * factor, wanted)
+    span = pair.data_range if normalize == "range" else 1.0
+    return _of_pooled(pair, upstream, wanted, lambda s, n, c: inverse(np.sqrt(s * n * c) * span))
 
 
 def psnr(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
     """-20 / ln(10) (x - y) / (n MSE); 0 for identical images, whose score is infinite."""
-    squares, _, unit = pooled(images_of(pair), pair.mask)
-    if is_scaled(unit):
-        return None
-    return multiples(pair, pair.x - pair.y, -2 * BEL * upstream * inverse(squares[..., 0]), wanted)
+    return _of_pooled(pair, -2 * BEL * upstream, wanted, lambda s, *_: inverse(s))
 
 
 def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
@@ -67,10 +73,9 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
 
     Both are 0 where the score of a channel is infinite.
     """
-    images = images_of(pair)
-    squares, _, total, _ = sums_of(images, pair.mask, with_total=True)
-    odd = find_lost_sums(images, squares, total * total)
-    if odd is not None and any(lost_elements(odd.any(axis=-1), images, pair.mask, equal=False)):
+    squares, _, total, _ = sums_of(pair, pair.mask, with_total=True)
+    odd = find_lost_sums(pair, squares, total * total)
+    if odd is not None and any(lost_elements(odd.any(axis=-1), pair, pair.mask, equal=False)):
         return None
     is_finite = (squares > 0) & (total != 0)
     weights = where_valid(is_finite, 2 * BEL * upstream[..., None] / pair.x.shape[-3])
@@ -88,11 +93,6 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
     )
 
 
-def is_scaled(unit: Array | None) -> bool:
-    """Whether some image is so bright or so dark that a kernel measures it in another unit."""
-    return unit is not None and bool((unit != 1).any())
-
-
 def imed(
     pair: Pair,
     upstream: Array,
@@ -105,16 +105,15 @@ def imed(
 
     The gradient of identical images is 0. None, for the formula, where there is a spacing.
     """
-    images = images_of(pair)
-    scores = score(images, pair.mask, sigma, None, spacing)
+    scores = score(pair, pair.mask, sigma, None, spacing)
     if scores is None:
         return None
     distance = scores.values[..., 0]
     if not np.all((distance == 0) | ((distance > SMALLEST) & (distance < LARGEST))):
         return None
     if normalize == "rms":
-        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * images.x.shape[-3]))
-    blurred = blurred_difference(images, pair.mask, sigma)
+        upstream = upstream * np.sqrt(inverse(scores.scored[..., 0] * pair.x.shape[-3]))
+    blurred = blurred_difference(pair, pair.mask, sigma)
     return multiples(pair, blurred, upstream * inverse(distance), wanted)
 
 

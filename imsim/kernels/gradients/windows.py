@@ -13,7 +13,7 @@ from imsim.kernels.common.planes import Planes, sum_parts, unwritable
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_tiles import local_offset, workspace
-from imsim.kernels.gradients import Gradients, images_of, plane_weights
+from imsim.kernels.gradients import Gradients, plane_weights
 from imsim.kernels.gradients.window_fields import (
     DD,
     FIELDS,
@@ -151,7 +151,7 @@ def windowed_gradient(
     if not any(wanted):
         return None, None
     if not wanted[0]:
-        swapped = Pair(pair.xp, pair.y, pair.x, pair.mask, pair.data_range, pair.has_channels)
+        swapped = pair._replace(x=pair.y, y=pair.x)
         found = windowed_gradient(swapped, upstream, (True, False), windowed)
         return None if found is None else (None, found[0])
     if windowed.constants is None and wanted[1]:  # the fields of a correlation are those of x
@@ -166,7 +166,7 @@ class _Blocks:
 
     def __init__(self, pair: Pair, windowed: Windowed) -> None:
         pixels = pair.x.dtype
-        self._planes = Planes(images_of(pair), pair.mask)
+        self._planes = Planes(pair, pair.mask)
         self._is_masked = pair.mask is not None
         self._windowed = windowed
         self._dtype = pixels.type
@@ -248,10 +248,7 @@ class _Blocks:
     def _run(
         self, plane: tuple[Any, ...], block: Block, weight: float, out: list[Array], dtype: Any
     ) -> int | None:
-        """Run the kernel on whole rows in float32, or on arrays that are cut out in float64.
-
-        Return the number of scored positions; None if the arithmetic is not precise enough.
-        """
+        """Run the kernel on whole rows in float32, or on arrays that are cut out in float64."""
         (x, y, mask), windowed, is_wide = plane, self._windowed, dtype == np.float64
         size = windowed.window.size
         planes = 4 if windowed.constants else 5

@@ -9,7 +9,7 @@ from imsim.kernels.common.pair_moments import moments_of_planes
 from imsim.kernels.common.planes import NO_BYTES, Planes, flat_rows
 from imsim.kernels.common.rescaling import find_lost_sums
 from imsim.kernels.common.window_moments import TINY
-from imsim.kernels.gradients import Gradients, images_of, plane_weights
+from imsim.kernels.gradients import Gradients, plane_weights
 from imsim.kernels.gradients.window_fields import MEAN_X, MEAN_Y, XX, XY, YY
 from imsim.kernels.gradients.windows import Windowed, windowed_gradient
 from imsim.portable.pair import Pair
@@ -58,14 +58,13 @@ def correlation_coefficients(moments: Array) -> Array:
 
 
 def _whole(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
-    images = images_of(pair)
-    planes = Planes(images, pair.mask)
+    planes = Planes(pair, pair.mask)
     totals = moments_of_planes(planes)
     squares = totals[:, 3:5].reshape(*planes.shape, 2)
-    if find_lost_sums(images, squares[..., 0], squares[..., 1]) is not None and _leaves(totals):
+    if find_lost_sums(pair, squares[..., 0], squares[..., 1]) is not None and _leaves(totals):
         return None
     weights = plane_weights(upstream, planes.shape)
-    out = [np.empty((planes.count, *planes.frame), images.dtype) if w else None for w in wanted]
+    out = [np.empty((planes.count, *planes.frame), pair.x.dtype) if w else None for w in wanted]
 
     def task(k: int) -> None:
         x, y, mask = planes[k]
