@@ -121,7 +121,6 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "finite",
         "inputs",
-        "portable",
         "region_scores",
         "registry",
         "tensors",
