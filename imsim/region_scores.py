@@ -52,6 +52,19 @@ class Survey(NamedTuple):
     """Their boxes, (labels, axes, begin and end)."""
 
 
+class Batch(NamedTuple):
+    """Crops of one size."""
+
+    rows: Array
+    """Which of the regions."""
+    starts: Array
+    """First pixel of each crop, (crops, 3 axes)."""
+    shape: tuple[int, ...]
+    """Of each crop, along three axes."""
+    is_large: bool
+    """Whether it is a single crop of a large part of the frame."""
+
+
 def survey(labels: Array) -> Survey:
     """Find the regions of a label image of integers; 0 is background."""
     from imsim.kernels.regions import crops  # slow to import, as Numba is
@@ -101,13 +114,9 @@ def crops_around(boxes: Array, frame: tuple[int, ...], crop: Crop) -> Array:
     return np.stack([begin - begin % crop.step, end], axis=-1)
 
 
-def batches(
-    crops: Array, frame: tuple[int, ...], step: int, least: int
-) -> Iterator[tuple[Array, Array, tuple[int, ...], bool]]:
+def batches(crops: Array, frame: tuple[int, ...], step: int, least: int) -> Iterator[Batch]:
     """Sort regions into batches of crops of nearly equal sizes, each within the frame.
 
-    Yield which of the regions; the first pixel of each crop, (crops, 3 axes); its sides along three
-    axes; and whether it is a single crop of a large part of the frame.
     A crop is larger than the smallest one if it must, to have the size of the others, or at least
     `least` pixels along each axis. It ends where the frame ends, or not before the smallest one.
     """
@@ -124,7 +133,7 @@ def batches(
         for first in range(0, len(rows), most):
             part = slice(first, first + most)
             is_large = most == 1 and LARGE * size.prod() > ends.prod()
-            yield rows[part], starts[part], shape, bool(is_large)
+            yield Batch(rows[part], starts[part], shape, bool(is_large))
 
 
 def _rounded(sizes: Array) -> Array:
@@ -293,16 +302,16 @@ class Scorer:
         facts = [METRICS[name] for name in names]
         least = max(max(one.least_side, one.least_longer_side) for one in facts)
         codes, widens = in_three_axes(found.codes), crop.widens and self._images.dtype == np.float32
-        for some, starts, shape, is_large in batches(crops, frame, crop.step, least):
-            own = rows[some]
-            if is_large:  # copies would take as much memory as the images
-                is_sparse = SPARSE * self._found.pixels[own].max() < math.prod(shape)
+        for batch in batches(crops, frame, crop.step, least):
+            own = rows[batch.rows]
+            if batch.is_large:  # copies would take as much memory as the images
+                is_sparse = SPARSE * self._found.pixels[own].max() < math.prod(batch.shape)
                 score = self._score_gathered if crop.gathers and is_sparse else self._score_frames
                 for name in names:
                     self._attempt(name, score, own)
                 continue
-            masks = masks_of(codes, found.wanted[own], starts, shape)
-            x, y = (crops_of(v, masks, starts) for v in self._pixels)
+            masks = masks_of(codes, found.wanted[own], batch.starts, batch.shape)
+            x, y = (crops_of(v, masks, batch.starts) for v in self._pixels)
             if widens:
                 x, y = x.astype(np.float64), y.astype(np.float64)
             for name in names:
