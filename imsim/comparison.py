@@ -36,10 +36,10 @@ class Columns(ReadOnly[str, Any]):
         self.skipped = {name: str(error) for name, error in failed.items()}
 
     def __eq__(self, other: object) -> bool:  # of arrays, too; NaN equals nothing
-        return (
-            isinstance(other, Mapping)
-            and self.keys() == other.keys()
-            and all(np.array_equal(to_host(v), to_host(other[k])) for k, v in self.items())
+        if not isinstance(other, Mapping):
+            return NotImplemented  # such as what compares approximately
+        return self.keys() == other.keys() and all(
+            np.array_equal(to_host(v), to_host(other[k])) for k, v in self.items()
         )
 
     def to_csv(self, path: str | Path | None = None) -> str | None:

@@ -104,7 +104,7 @@ def test_update(capsys, model):
     assert [lesson.note for lesson in detector.card_.lessons] == ["line 3", "harvest of May"]
     old = AnomalyDetector.load(model)
     above = np.count_nonzero(old.predict(np.load("new.npy")) == -1)
-    assert f"Before, it was {old.threshold_:.6g}: {above} of the new images" in said
+    assert f"Before, it was {old.threshold_:.6g}; new images above that: {above}" in said
     _, err = run(capsys, "update", "newer", "new.npy", "-o", "newest", status=2)
     assert "none of 40 images can be learned from" in err
     assert "was learned from before" in err

@@ -112,7 +112,7 @@ def test_no_data_values_and_masks(capsys):
     small, _ = both(capsys, "a.tif", "b.tif", *ignored, "--metrics", "ssim")
     assert sum("left out by --ignore-value" in note for note in small["notes"]) >= 2
     stored("a.npy", one), stored("b.npy", other)
-    both(capsys, "a.npy", "b.npy", "--ignore-value", "7", "--metrics", "rmse")
+    both(capsys, "a.npy", "b.npy", "--ignore-value", "7", "--metrics", "rmse,fsim")
 
 
 def test_transparent_parts_and_no_data_are_counted_once(capsys):

@@ -179,3 +179,5 @@ def test_results_are_equal_if_all_their_scores_are(rng: np.random.Generator) -> 
         assert found != call(a + 0.1 * b)
         assert found != {"rmse": 0}
         assert found != 3
+    near = {"rmse": float(imsim.rmse(a[0], b[0])) + 1e-9}
+    assert imsim.compare(a[0], b[0], ["rmse"]) == pytest.approx(near, abs=1e-8)

@@ -381,7 +381,7 @@ class TestNoData:
         (picture,) = contents("a.zarr")
         assert picture.valid is None
         assert picture.notes == (
-            "pixels of its fill value -5.0 are scored; --ignore-value leaves them out",
+            "its fill value is -5.0; if that means no data, --ignore-value leaves it out",
         )
         for kind, fill in (("f4", np.nan), ("f4", 0.0), ("u1", 0), ("?", True)):
             path = put(f"{kind}{fill}", GREY.astype(kind), version=version, fill_value=fill)

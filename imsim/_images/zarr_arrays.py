@@ -410,7 +410,7 @@ def _no_data(node: Node) -> tuple[tuple[str, float] | None, tuple[str, ...]]:
     if value is not None and is_of_xarray:
         return ("fill_value", value), notes
     if value and value == value and not isinstance(fill, bool):  # 0, NaN and True mark nothing
-        said = f"pixels of its fill value {value} are scored; --ignore-value leaves them out"
+        said = f"its fill value is {value}; if that means no data, --ignore-value leaves it out"
         return found, (*notes, said)
     return found, notes
 

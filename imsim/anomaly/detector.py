@@ -1,4 +1,7 @@
-"""The anomaly detector: preprocess, reconstruct, compare, decide. Most lines are its docstring."""
+"""The anomaly detector: preprocess, reconstruct, compare, decide.
+
+Longer than 450 lines: it is one class, in scikit-learn's manner.
+"""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def panels_of(
 ) -> tuple[list[Panel], Booleans | None]:
     """Return inputs, reconstructions and maps of images, NaN where nothing was compared, and masks.
 
-    These are None everywhere, or where the pose shows it.
+    The masks are None where everything was compared, or where the pose shows it.
     """
     inputs, made, used = detector.reconstruct(frames)
     metric, data_range = report.metric_with_map(detector.metric), detector.data_range_

@@ -3,7 +3,8 @@
 `imsim/kernels/<name>.py` holds the kernel that the record of the metric loads: a function of the
 images, the mask and the options of the formula. It returns what the formula returns, or None to
 leave the input to the formula. Images with weights are left to it too, unless the kernel is
-`weighing`. `common` holds code that several kernels share.
+`weighing`. `loaders` loads kernels that several records share, and `common` holds code that several
+kernels share.
 """
 
 from __future__ import annotations

@@ -286,16 +286,17 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     detector = inputs.load(arguments.model)
     pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
+    groups = groups_of(arguments.group_by, labels)
     before, scores = detector.threshold_, detector.inspect(images).scores
     with silent(UnscorableImageWarning, OddImageWarning):  # these are named below
-        detector.update(images, groups=groups_of(arguments.group_by, labels))
+        detector.update(images, groups=groups)
     _save(detector, arguments.output, pictures, labels)
     name_odd(detector.odd_, labels, "if they are good, train again with --fence none")
     lesson = detector.card_.lessons[-1]
     yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
     yield from about_threshold(detector)
     above = sum(scores[i] > before for i in range(len(scores)) if i not in detector.left_out_)
-    yield f"Before, it was {before:.6g}: {above} of the new images are above that"
+    yield f"Before, it was {before:.6g}; new images above that: {above}"
     return inputs.status(pictures)
 
 

@@ -100,9 +100,10 @@ each, Numba finds anew where variables are used."""
 
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The code of a kernel, in whose loops LLVM vectorises, and repeats nothing.
+    """The code of a kernel: LLVM vectorises its loops, and does not unroll them.
 
-    To repeat the bodies of loops took a sixth of the time of compiling, and made no kernel faster.
+    To unroll them took a sixth of the time of compiling, and made no kernel faster. The settings of
+    Numba for its optimiser, such as NUMBA_OPT, do not count here.
     """
 
     def _optimize_final_module(self) -> None:
