@@ -102,8 +102,8 @@ each, Numba finds anew where variables are used."""
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     """The code of a kernel: LLVM vectorises its loops, and does not unroll them.
 
-    To unroll them took a sixth of the time of compiling, and made no kernel faster. The settings of
-    Numba for its optimiser, such as NUMBA_OPT, do not count here.
+    To unroll them took an eighth of the time of compiling, and made no kernel faster. The settings
+    of Numba for its optimiser, such as NUMBA_OPT, do not count here.
     """
 
     def _optimize_final_module(self) -> None:
@@ -133,7 +133,7 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
 class _Flags(Flags):  # type: ignore[misc]
     """Options of Numba, which compares them whenever it looks for what it has compiled before.
 
-    To list them one by one for that took a tenth of the time of compiling.
+    To list them one by one for that took up to a tenth of the time of compiling.
     """
 
     __slots__ = ()
