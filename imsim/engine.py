@@ -295,8 +295,10 @@ def _evaluate(
     kernel = None
     if by_kernel and is_numpy and load_kernel is not None:
         kernel = kernel_instead or kernels.loaded(load_kernel)
-    refusal = f"engine='fast' has no kernel for {facts.name} on this input and with these options"
-    others = formula, kernel, options, by_pixel, refusal if _engine == "fast" else None
+    refusal = None
+    if _engine == "fast":
+        refusal = f"engine='fast' has no kernel for {facts.name} on this input and these options"
+    others = formula, kernel, options, by_pixel, refusal
     with _quiet(images):
         try:
             result, finite = computed(images, valid, *others)

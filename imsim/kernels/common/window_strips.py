@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from itertools import groupby
@@ -153,8 +152,9 @@ def means_of(sums: Array, shape: tuple[int, ...]) -> Scores:
     """
     added = sum_parts(sums).reshape(*shape, 3)
     totals, numbers = added[..., 0], added[..., 1]
-    odd = ~np.isfinite(totals)
-    left = odd.any(axis=-1) if odd.any() else None
+    left = None
+    if not np.isfinite(totals).all():
+        left = ~np.isfinite(totals).all(axis=-1)
     return Scores(totals / numbers, numbers, totals, left)
 
 
@@ -194,19 +194,23 @@ class Positions:
         strips = -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
 
-        @functools.cache
-        def is_few(k: int) -> bool:
+        few: dict[int, bool] = {}
+
+        def is_few(k: int, mask: Array | None) -> bool:
             """Whether too few positions of a plane are scored for the usual limits."""
-            mask, number = planes[k].mask, math.prod(self._frame)
-            # A mask of True everywhere leaves all positions.
-            number = min(number, number if mask is None else int(np.count_nonzero(mask)))
-            return number < MANY_POSITIONS
+            if k not in few:
+                number = height * width
+                # A mask of True everywhere leaves all positions.
+                number = min(number, number if mask is None else int(np.count_nonzero(mask)))
+                few[k] = number < MANY_POSITIONS
+            return few[k]
 
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
             rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
             pixels = slice(rows.start, rows.stop + size - 1)
-            plane = Plane(*(None if v is None else v[pixels] for v in planes[k]))
+            x, y, mask = planes[k]
+            plane = Plane(x[pixels], y[pixels], None if mask is None else mask[pixels])
             shape = (rows.stop - rows.start, width)
             if self._is_weighted:
                 scored = np.zeros(shape)  # which costs nothing until it is written
@@ -220,7 +224,7 @@ class Positions:
             )
             if not self._is_weighted:
                 keeps, has_map = values is not None, valid is not None
-                is_strict = self._strips.strict_constants != () and is_few(k)
+                is_strict = self._strips.strict_constants != () and is_few(k, mask)
                 self._fill(plane, found, is_strict=is_strict, keeps=keeps, has_map=has_map)
                 return
             weights = planes.weights(k)[pixels]
