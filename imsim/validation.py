@@ -194,6 +194,9 @@ def check_images(
     ndim = check_ndim(ndim)
     if is_usual(a) and is_usual(b):
         xp, x, y = np, a, b
+        if channel_axis is None and a.ndim == ndim == 2 and a.shape == b.shape and a.size:
+            known = check_data_range(data_range, (a.dtype, b.dtype), needed_by, np)
+            return Images(np, a[None], b[None], arithmetic_dtype(a, b, np), known, False)
     else:
         xp, (x, y) = on_common_namespace(a=a, b=b)
         if xp is np:
