@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.caches import SPARES
 from imsim.kernels.common.cell_rows import cell_similarity
 from imsim.kernels.common.coarse import add_to_pixels, fill_back
 from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
@@ -192,7 +193,9 @@ def _slopes(
     rows, columns = values.shape
     scored = scored.view(np.uint8)
     scored.setflags(write=False)  # Numba would compile again for a writable array
-    slopes, edges = np.empty((2, rows, columns)), np.empty((2, 2, rows + 2, columns + 2))
+    real = np.dtype(np.float64)
+    slopes = SPARES.array((2, rows, columns), real)
+    edges = SPARES.array((2, 2, rows + 2, columns + 2), real)
     edges[..., [0, -1], :] = edges[..., [0, -1]] = 0
     part = 1 / sums[1] if sums[1] > 0 else 0.0
     _pool_back(

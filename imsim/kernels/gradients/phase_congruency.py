@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from imsim.caches import SPARES
 from imsim.kernels.common.jit import allocating, inline, kernel
 from imsim.kernels.common.phase_congruency import (
     DISTANCES,
@@ -68,7 +69,7 @@ def make_rooms(transforms: Transforms) -> list[Room]:
     time of small ones.
     """
     shape = (ORIENTATIONS, SCALES, transforms.height, padded(transforms.width))
-    return [Room(transforms, part) for part in np.empty(shape, transforms.spectrum.dtype)]
+    return [Room(transforms, part) for part in SPARES.array(shape, transforms.spectrum.dtype)]
 
 
 class Congruency:
@@ -82,7 +83,7 @@ class Congruency:
         self._transforms = Transforms(height, width, dtype)
         size, shape = ORIENTATIONS * height * width, (ORIENTATIONS, height, width)
         spectra = (ORIENTATIONS, 2, height, width // 2 + 1)
-        memory = np.empty(2 * size + 2 * math.prod(spectra), dtype)  # see `make_rooms`
+        memory = SPARES.array((2 * size + 2 * math.prod(spectra),), dtype)  # see `make_rooms`
         self._energies = memory[:size].reshape(shape)
         self._amplitudes = memory[size : 2 * size].reshape(shape)
         self._gathered = memory[2 * size :].view(self._transforms.spectrum.dtype).reshape(spectra)
