@@ -134,7 +134,7 @@ class Scene(NamedTuple):
         with np.errstate(over="ignore"):  # of floats wider than float64
             values = image.astype(np.float64)
         used = inside & np.isfinite(values).all(axis=0)
-        seen = values[:, used]
+        seen = _pixels(values, used)
         if seen.size == 0:
             raise AlignmentError(
                 f"no shift can be told: {name} has no finite pixel inside the mask", REMEDY
@@ -268,13 +268,23 @@ class _Planes(NamedTuple):
             return values
 
         used = scene.used.astype(np.float64)
-        weight = moment(used, (0, 0))
+        is_whole = bool(scene.used.all())
+
+        def of_used(powers: tuple[int, int]) -> Array:
+            if not is_whole:
+                return moment(used, powers)
+            # A column and a row tell it: across these, of one pixel, the weight is 1.
+            down, along = powers
+            found: Array = moment(used[:, :1], (down, 0)) * moment(used[:1], (0, along))
+            return found
+
+        weight = of_used((0, 0))
         known = weight > 1e-3
         divisor = np.where(known, weight, 1)
-        y, x = (moment(used, powers) / divisor for powers in ((1, 0), (0, 1)))
-        yy = moment(used, (2, 0)) / divisor - y**2 + (scene.frame[0] == 1)
-        xx = moment(used, (0, 2)) / divisor - x**2 + (scene.frame[1] == 1)
-        yx = moment(used, (1, 1)) / divisor - y * x
+        y, x = (of_used(powers) / divisor for powers in ((1, 0), (0, 1)))
+        yy = of_used((2, 0)) / divisor - y**2 + (scene.frame[0] == 1)
+        xx = of_used((0, 2)) / divisor - x**2 + (scene.frame[1] == 1)
+        yx = of_used((1, 1)) / divisor - y * x
         mean = moment(scene.values, (0, 0)) / divisor
         with_y = moment(scene.values, (1, 0)) / divisor - y * mean
         with_x = moment(scene.values, (0, 1)) / divisor - x * mean
@@ -305,8 +315,8 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
     if not where.any():
         raise _too_little(" (no pixel has neighbours that both use)")
     rows = [0, *[1 + k for k in axes]]
-    of_a = a.values[rows][..., where]
-    of_b = translated(b.values[rows], whole, frame, fill=0.0)[..., where]
+    of_a = _pixels(a.values[rows], where)
+    of_b = _pixels(translated(b.values[rows], whole, frame, fill=0.0), where)
     weight = np.ones(of_a.shape[1:])
     _check_slopes(_centred(of_a, weight)[1:], _centred(of_b, weight)[1:], axes, int(where.sum()))
     if is_copy:  # next to rims, the planes fitted to it are not quite the same
@@ -335,14 +345,19 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
         rest = np.abs(x[0] - factors @ y)
         usual = max(2 * float(np.median(rest[steep])), 1e-12)
         weight = (usual / np.maximum(rest, usual)).reshape(weight.shape)
-        of_b[:1] = interpolated(b.values[:1], whole + fraction, frame)[..., where]
+        of_b[:1] = _pixels(interpolated(b.values[:1], whole + fraction, frame), where)
     raise _too_little()
+
+
+def _pixels(values: Array, where: Array) -> Array:
+    """Take some pixels of (..., height, width); one plane after the other, unlike by an index."""
+    return np.compress(where.ravel(), values.reshape(*values.shape[:-2], -1), axis=-1)
 
 
 def _centred(values: Array, weight: Array) -> Array:
     """Take (rows, channels, n) around the mean of each channel; the channels in one row."""
-    mean = (values * weight).sum(axis=-1, keepdims=True) / weight.sum(axis=-1, keepdims=True)
-    return (values - mean).reshape(len(values), -1)
+    mean = np.einsum("rcn,cn->rc", values, weight) / weight.sum(axis=-1)
+    return (values - mean[..., None]).reshape(len(values), -1)
 
 
 def _check_slopes(a: Array, b: Array, axes: list[int], count: int) -> None:
