@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -214,13 +215,15 @@ def _correlations(a: Scene, b: Scene, reach: list[int]) -> tuple[Array, Array]:
         return fft.irfft2(of_a * of_b.conj(), size)[(..., *window)]
 
     mask_a, mask_b = transformed(a.used), transformed(b.used)
-    own_a, own_b = transformed(a.values), transformed(b.values)
     counts = np.rint(sums(mask_a, mask_b))
     n = np.maximum(counts, 1)
-    sum_a, sum_b = sums(own_a, mask_b), sums(mask_a, own_b)
-    covariance = (sums(own_a, own_b) - sum_a * sum_b / n).sum(axis=0)
-    variance_a = (sums(transformed(a.values**2), mask_b) - sum_a**2 / n).sum(axis=0)
-    variance_b = (sums(mask_a, transformed(b.values**2)) - sum_b**2 / n).sum(axis=0)
+    covariance, variance_a, variance_b = np.zeros((3, *counts.shape))
+    for x, y in zip(a.values, b.values, strict=True):
+        own_a, own_b = transformed(x), transformed(y)
+        sum_a, sum_b = sums(own_a, mask_b), sums(mask_a, own_b)
+        covariance += sums(own_a, own_b) - sum_a * sum_b / n
+        variance_a += sums(transformed(x**2), mask_b) - sum_a**2 / n
+        variance_b += sums(mask_a, transformed(y**2)) - sum_b**2 / n
     defined = counts > 1
     for variance in (variance_a, variance_b):
         defined &= variance > ROUNDING * variance.max()
@@ -285,17 +288,20 @@ class _Planes(NamedTuple):
         yy = of_used((2, 0)) / divisor - y**2 + (scene.frame[0] == 1)
         xx = of_used((0, 2)) / divisor - x**2 + (scene.frame[1] == 1)
         yx = of_used((1, 1)) / divisor - y * x
-        mean = moment(scene.values, (0, 0)) / divisor
-        with_y = moment(scene.values, (1, 0)) / divisor - y * mean
-        with_x = moment(scene.values, (0, 1)) / divisor - x * mean
         determinant = yy * xx - yx**2
         sloped = known & (determinant > 0.05)
-        divisor = np.where(sloped, determinant, np.inf)
-        slope_y = (with_y * xx - with_x * yx) / divisor
-        slope_x = (with_x * yy - with_y * yx) / divisor
-        height = mean - slope_y * y - slope_x * x
+        determinant[~sloped] = np.inf
+        values = np.empty((3, *scene.values.shape))
+        for channel, image in enumerate(scene.values):
+            mean = moment(image, (0, 0)) / divisor
+            with_y = moment(image, (1, 0)) / divisor - y * mean
+            with_x = moment(image, (0, 1)) / divisor - x * mean
+            height, slope_y, slope_x = values[:, channel]  # views
+            slope_y[...] = (with_y * xx - with_x * yx) / determinant
+            slope_x[...] = (with_x * yy - with_y * yx) / determinant
+            height[...] = mean - slope_y * y - slope_x * x
         central = sloped & (np.abs(y) < 0.25) & (np.abs(x) < 0.25)
-        return cls(np.stack([height, slope_y, slope_x]), known, central)
+        return cls(values, known, central)
 
 
 def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
@@ -315,22 +321,23 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
     if not where.any():
         raise _too_little(" (no pixel has neighbours that both use)")
     rows = [0, *[1 + k for k in axes]]
-    of_a = _pixels(a.values[rows], where)
-    of_b = _pixels(translated(b.values[rows], whole, frame, fill=0.0), where)
+    of_a, of_b = np.empty((2, len(rows), a.values.shape[1], np.count_nonzero(where)))
+    for k, row in enumerate(rows):
+        of_a[k] = _pixels(a.values[row], where)
+        of_b[k] = _pixels(translated(b.values[row], whole, frame, fill=0.0), where)
     weight = np.ones(of_a.shape[1:])
-    _check_slopes(_centred(of_a, weight)[1:], _centred(of_b, weight)[1:], axes, int(where.sum()))
+    _check_slopes(of_a[1:], of_b[1:], axes)
     if is_copy:  # next to rims, the planes fitted to it are not quite the same
         return np.zeros(2)
-    steepness = (of_a[1:] ** 2).sum(axis=0)
-    steep = (steepness >= steepness.mean()).ravel()
+    steepness = np.einsum("rcn,rcn->cn", of_a[1:], of_a[1:])
+    steep = steepness >= steepness.mean()
     fraction = np.zeros(2)
     for _ in range(50):
         # a = gain * (b - slopes of b * step), told by the height and slopes of a, whose noise is
         # not that of b.
-        x, y = _centred(of_a, weight), _centred(of_b, weight)
-        told = x * weight.ravel()
+        told, height = _products(of_a, of_b, weight), _products(of_a, of_a[:1], weight)
         try:
-            factors = np.linalg.solve(told @ y.T, told @ x[0])
+            factors = np.linalg.solve(told, height[:, 0])
         except np.linalg.LinAlgError:  # an exponential, whose slope is its height
             break
         if factors[0] <= 0:
@@ -342,10 +349,11 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
         if np.abs(step).max() < CLOSE:
             return fraction
         # Defects are no part of this: what is far from the rest where images are steep.
-        rest = np.abs(x[0] - factors @ y)
+        rest = of_a[0] - np.einsum("r,rcn->cn", factors, of_b)
+        rest = np.abs(rest - _means(rest, weight)[:, None])
         usual = max(2 * float(np.median(rest[steep])), 1e-12)
-        weight = (usual / np.maximum(rest, usual)).reshape(weight.shape)
-        of_b[:1] = _pixels(interpolated(b.values[:1], whole + fraction, frame), where)
+        weight = usual / np.maximum(rest, usual)
+        of_b[0] = _pixels(interpolated(b.values[0], whole + fraction, frame), where)
     raise _too_little()
 
 
@@ -354,25 +362,44 @@ def _pixels(values: Array, where: Array) -> Array:
     return np.compress(where.ravel(), values.reshape(*values.shape[:-2], -1), axis=-1)
 
 
-def _centred(values: Array, weight: Array) -> Array:
-    """Take (rows, channels, n) around the mean of each channel; the channels in one row."""
-    mean = np.einsum("rcn,cn->rc", values, weight) / weight.sum(axis=-1)
-    return (values - mean[..., None]).reshape(len(values), -1)
+def _means(values: Array, weight: Array) -> Array:
+    """Return the means of (..., channels, n) by weight."""
+    means: Array = np.einsum("...cn,cn->...c", values, weight) / weight.sum(axis=-1)
+    return means
 
 
-def _check_slopes(a: Array, b: Array, axes: list[int], count: int) -> None:
+BLOCK = 1 << 14
+"""Pixels whose products are added at a time, within the cache."""
+
+
+def _products(x: Array, y: Array, weight: Array) -> Array:
+    """Add up products by weight, of (rows, channels, n) around the mean of each channel."""
+    mean_x, mean_y = _means(x, weight), _means(y, weight)
+    found = np.zeros((len(x), len(y)))
+    channels, n = weight.shape
+    for channel, start in itertools.product(range(channels), range(0, n, BLOCK)):
+        place = slice(None), channel, slice(start, start + BLOCK)
+        p, q = x[place] - mean_x[:, channel, None], y[place] - mean_y[:, channel, None]
+        found += (p * weight[place[1:]]) @ q.T
+    return found
+
+
+def _check_slopes(a: Array, b: Array, axes: list[int]) -> None:
     """Refuse images whose slopes do not correlate, along one direction or all.
 
     Noise has slopes too, but those of two images have nothing in common.
     """
     from scipy import linalg  # slow to import
 
-    a, b = (v / max(float(np.linalg.norm(v)), 1e-100) for v in (a, b))
-    common, all_of = (a @ b.T + b @ a.T) / 2, (a @ a.T + b @ b.T) / 2
+    weight = np.ones(a.shape[1:])
+    of_a, of_b, of_both = (_products(*pair, weight) for pair in ((a, a), (b, b), (a, b)))
+    size_a, size_b = (max(math.sqrt(np.trace(v)), 1e-100) for v in (of_a, of_b))
+    common = (of_both + of_both.T) / (2 * size_a * size_b)
+    all_of = (of_a / size_a**2 + of_b / size_b**2) / 2
     # Along stripes, there is nothing but what rims and rounding leave.
     correlations, directions = linalg.eigh(common, all_of + 1e-3 * np.eye(len(axes)))
     # By chance, slopes of smoothed noise correlate by 2.2 over the root of their number.
-    least = math.tanh(CERTAIN * 2.2 / math.sqrt(count))
+    least = math.tanh(CERTAIN * 2.2 / math.sqrt(a.shape[-1]))
     if correlations[-1] < least:
         raise _too_little()
     if correlations[0] < least:
