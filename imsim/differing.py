@@ -277,18 +277,30 @@ def distances(reference: Array, test: Array) -> Array:
     return largest
 
 
+PLACES = 1 << 14
+"""Pixels whose neighbours are looked at together, within the cache."""
+
+
 def _without_near(where: Array, x: Array, y: Array, inside: Array | None, limit: float) -> Array:
     """Leave out pixels whose values both images have within one pixel, inside the mask."""
-    near = np.zeros((2, *where.shape), np.bool_)
-    for step in itertools.product((-1, 0, 1), repeat=where.ndim):
-        own = tuple(
-            slice(max(-by, 0), n - max(by, 0)) for by, n in zip(step, where.shape, strict=True)
-        )
-        other = tuple(slice(s.start + by, s.stop + by) for by, s in zip(step, own, strict=True))
-        for found, one, two in zip(near, (x, y), (y, x), strict=True):
-            is_near = distances(one[own], two[other]) <= limit
-            found[own] |= is_near if inside is None else is_near & inside[other]
-    left: Array = where & ~near.all(axis=0)
+    left, places = where.copy(), np.flatnonzero(where)
+    last = np.array(where.shape)[:, None] - 1
+    x, y = (image.reshape(-1, image.shape[-1]) for image in (x, y))
+    for start in range(0, places.size, PLACES):
+        some = places[start : start + PLACES]
+        here = np.array(np.unravel_index(some, where.shape))
+        values = x.take(some, axis=0), y.take(some, axis=0)
+        near = np.zeros((2, here.shape[1]), np.bool_)
+        for step in itertools.product((-1, 0, 1), repeat=where.ndim):
+            beside = here + np.array(step)[:, None]
+            there = np.clip(beside, 0, last)
+            counts = (beside == there).all(axis=0)
+            flat = np.ravel_multi_index(tuple(there), where.shape)
+            if inside is not None:
+                counts &= inside.take(flat)
+            for found, one, two in zip(near, values, (y, x), strict=True):
+                found |= counts & (distances(one, two.take(flat, axis=0)) <= limit)
+        left.flat[some] = ~near.all(axis=0)
     return left
 
 
