@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
-from scipy.interpolate import CubicSpline
 
 from imsim.caches import kept
 from imsim.validation import LARGEST, check_integer, check_number
@@ -87,6 +86,8 @@ def attenuation(material: str, energies: npt.ArrayLike) -> npt.NDArray[np.float6
     with the tables of the elements interpolated by a cubic spline in log-log axes; in 1/mm, at
     energies from 10 to 150 keV.
     """
+    from scipy.interpolate import CubicSpline  # slow to import
+
     wanted = np.log(np.asarray(energies, dtype=np.float64))
     density, fractions = MATERIALS[material]
     total = np.zeros_like(wanted)
