@@ -104,6 +104,7 @@ class Scale(NamedTuple):
             picture[rows][nothing] = MISSING
         return picture
 
+    @np.errstate(over="ignore", invalid="ignore")  # beyond the scale, or NaN, at any size
     def steps_of(self, values: Array, number: int) -> tuple[Array, Array]:
         """Return the step of each value on a scale of so many, and where the values are NaN."""
         values = np.asarray(values, dtype=np.float64)

@@ -163,7 +163,7 @@ def scale_between(
     nominal = usual or data_range
     low, high = ends or (0.0, nominal)
     what = "the smallest and the largest pixel of both"
-    if high - low > MOST_RANGES * data_range:
+    if ends is not None and high - low > MOST_RANGES * data_range:
         low, high = _fullest(some, data_range)
         what = "the stretch of one data range that holds most pixels"
     if low >= 0 and high <= nominal:

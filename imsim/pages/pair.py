@@ -40,6 +40,7 @@ from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_choice
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values that no scale reaches
 def pair_report(
     reference: ImageLike,
     test: ImageLike,

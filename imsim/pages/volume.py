@@ -38,6 +38,7 @@ class Cut(NamedTuple):
     """The axis that runs from the left to the right."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values that no scale reaches
 def volume_report(
     reference: ImageLike,
     test: ImageLike,
