@@ -21,10 +21,9 @@ from imsim._images import Reading, read_picture, write_png
 from imsim._images.png import open_png
 from imsim._images.reading import Source
 from imsim.differing import places
-from imsim.inputs import as_array, check_real
 from imsim.pages import pair_report, share
 from imsim.pages.page import number
-from imsim.portable.arrays import to_host
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
 from imsim.whole_files import write_whole, writing_to
@@ -406,9 +405,7 @@ def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
     drawn = _drawn(image)
     if drawn is not None:
         return drawn
-    array = as_array("image", image)
-    check_real("image", array)
-    pixels = np.asarray(to_host(array))
+    pixels = as_numpy("image", image)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if channel_axis is None and hasattr(image, "getbands") and len(image.getbands()) > 1:
         channel_axis = -1  # of a PIL image

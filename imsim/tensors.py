@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from imsim.inputs import as_array, is_of_numpy_itself
-from imsim.typing import Array
+from imsim.errors import DTypeError
+from imsim.inputs import as_array, check_real, is_of_numpy_itself, kind
+from imsim.portable.arrays import is_tensor, to_host
+from imsim.typing import Array, ImageLike
 
 Given = tuple[Any, ...]
 """Two images, a mask and a data range, as the user gave them, or with NumPy arrays in place; and
@@ -67,6 +69,23 @@ def _on_host(value: Any) -> Any:
     else:
         view = None
     return value if view is None else view
+
+
+def as_numpy(name: str, image: ImageLike) -> Array:
+    """Return bare real numbers as a NumPy array, wherever they lie; no gradient passes.
+
+    For what is drawn or stored. A container whose meaning the numbers would lose is refused.
+    """
+    array = as_array(name, image)
+    check_real(name, array)
+    try:
+        (found,) = on_host(array.detach().cpu() if is_tensor(array) else array)
+        return np.asarray(to_host(found))
+    except (TypeError, RuntimeError) as error:
+        raise DTypeError(
+            f"{name} is a {kind(array)}, which does not get into the memory of the host ({error})",
+            "convert it to a NumPy array",
+        ) from error
 
 
 def _library(value: Any) -> Callable[..., Any] | None:

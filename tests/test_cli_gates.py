@@ -508,6 +508,11 @@ class TestOptions:
         a = save("a.png", GREY)
         assert words in refusal(capsys, a, a, "--option", given)
 
+    def test_where_no_metric_is_run(self, capsys):
+        a = save("a.png", GREY)
+        call = [a, a, "--metrics", "pixels", "--option", "ssim.sigma=3"]
+        assert "ssim is not run; leave it out, or name it in --metrics" in refusal(capsys, *call)
+
     def test_not_with_labels_which_have_none(self, capsys):
         a = save("a.png", GREY)
         call = [a, a, "--labels", a, "--metrics", "ssim", "--option", "ssim.sigma=3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -311,6 +312,23 @@ def test_options_stand_before_between_and_after_files(capsys, call):
 def test_names_that_begin_with_a_dash_stand_behind_two(capsys):
     save("-a.png", GREY)
     assert "-a.png" in compare(capsys, "--metrics", "rmse", "--", "-a.png", "-a.png", status=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--mask", "--: cannot be read"),
+        ("--data-range", "--data-range --: "),
+        ("--workers", "'--' is not a whole number of at least 1"),
+        ("--level", "'--' is not a whole number of at least 0"),
+        ("--orientation", "invalid choice: '--'"),
+    ],
+)
+def test_two_dashes_are_a_value_like_any_other(capsys, option, words):
+    save("a.png", GREY)
+    with contextlib.suppress(SystemExit):  # of the parser
+        assert main(["compare", "a.png", "a.png", f"{option}=--", "--metrics", "se"]) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["compare"], ["report", "-o", "p"], ["accept"]])

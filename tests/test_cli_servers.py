@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from command import compared
 from image_files import GREY, refusal, save
@@ -92,6 +93,18 @@ class TestServers:
         _, err = compared(capsys, *call, status=1)
         (said,) = (line for line in err if line.startswith("::"))
         assert said.startswith("::error file=t%3A%2C%25.png,title=imsim::ssim is ")
+
+    @pytest.mark.parametrize("more", [(), ("--labels", "labels.npy")], ids=["stack", "regions"])
+    def test_annotations_mark_files(self, capsys, more):
+        """Not an image in a file, nor a region of it, which the message names."""
+        np.save("a.npy", np.stack([GREY, GREY]))
+        np.save("b.npy", np.stack([255 - GREY, GREY]))
+        np.save("labels.npy", np.ones(GREY.shape, np.uint8))
+        call = ["a.npy", "b.npy", "--metrics", "rmse", "--fail-over", "rmse=0", *more]
+        _, err = compared(capsys, *call, "--annotations", "github", status=1)
+        (said,) = (line for line in err if line.startswith("::"))
+        name = "b.npy[0], label 1" if more else "b.npy[0]"
+        assert said.startswith(f"::error file=b.npy,title=imsim::{name}: rmse is ")
 
     def test_an_interrupted_run_does_not_look_passed(self, capsys, monkeypatch):
         for name in "12":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -16,8 +18,9 @@ import pytest
 from image_files import GREY, NOISY, save
 
 import imsim
+from imsim import _interrupt
 from imsim._images import ImageFileError, read_picture
-from imsim.cli import main
+from imsim.cli import _interruptible, main
 from imsim.pages import readable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="closes streams by a shell")
@@ -179,6 +182,43 @@ def test_ctrl_c_while_it_starts(delay):
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert "imsim: interrupted" in rest
+
+
+@pytest.fixture
+def _a_process_of_its_own():
+    """Take Ctrl-C as in a process that is there for the command alone."""
+    earlier = signal.signal(signal.SIGINT, _interrupt.leave)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("_a_process_of_its_own")
+def test_ctrl_c_that_a_callback_loses():
+    """Code that is not Python's calls back, and no exception passes through it."""
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        raise KeyboardInterrupt
+
+    def interrupted():
+        with _interruptible():
+            callback()
+            time.sleep(9)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+@pytest.mark.usefixtures("_a_process_of_its_own")
+def test_the_process_ends_at_once():
+    """Python does not look through all objects once more."""
+    gc.unfreeze()
+    before = gc.get_freeze_count()
+    try:
+        assert main(["list"]) == 0
+        assert gc.get_freeze_count() > before + 1000
+    finally:
+        gc.unfreeze()
 
 
 def test_a_fault_of_the_program_is_not_a_score_beyond_its_limit(capsys, monkeypatch):

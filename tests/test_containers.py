@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from io import BytesIO
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy import sparse
 
 import imsim
+from imsim import pages
 
 IMAGE = np.random.default_rng(0).uniform(0, 255, (16, 18))
 with warnings.catch_warnings():
@@ -378,3 +380,43 @@ def test_containers_in_a_list(kind: str) -> None:
     with pytest.raises(imsim.DTypeError, match=r"^[ab](\[\d\])* is "):
         imsim.rmse(value, value)
     assert imsim.rmse([IMAGE, IMAGE], [IMAGE, IMAGE]).shape == (2,)
+
+
+# Pages draw the numbers, and what is known of scores spares no check.
+
+KNOWN = imsim.compare(IMAGE, IMAGE, ["rmse"])
+LOST = {
+    "masked": (np.ma.masked_greater(IMAGE, 9), "whose mask means 'leave out'"),
+    "in units": (IMAGE.view(Labelled), "in units of mm"),
+    "a palette": (Image.new("P", (18, 16)), "palette"),
+    "ragged": ([[1, 2], [3]], "not a rectangular array"),
+    "objects": (IMAGE.astype(object), "has dtype object"),
+    "no array": (None, "no array"),
+}
+
+
+@pytest.mark.parametrize("scores", [None, KNOWN], ids=["to be scored", "scored"])
+@pytest.mark.parametrize("name", ["reference", "test"])
+@pytest.mark.parametrize("draw", [pages.pair_report, pages.volume_report])
+@pytest.mark.parametrize(("value", "words"), LOST.values(), ids=LOST)
+def test_pages_refuse_what_metrics_refuse(
+    value: Any, words: str, draw: Any, name: str, scores: Any
+) -> None:
+    given = {"reference": IMAGE, "test": IMAGE, name: value}
+    with pytest.raises(imsim.ImsimError, match=f"^{name} .*{words}"):
+        draw(**given, scores=scores, data_range=255)
+
+
+@pytest.mark.parametrize("draw", [pages.pair_report, pages.volume_report])
+@pytest.mark.parametrize("mask", [IMAGE, MASK[1:]], ids=["numbers", "another size"])
+def test_pages_refuse_masks_that_metrics_refuse(draw: Any, mask: Any) -> None:
+    axes = (None, slice(None), slice(None))[draw is pages.pair_report :]
+    with pytest.raises(imsim.MaskError, match=r"^mask has"):
+        draw(IMAGE[axes], IMAGE[axes], mask=mask[axes], scores=KNOWN, data_range=255)
+
+
+def test_pages_draw_arrays_of_another_device() -> None:
+    images = IMAGE.astype(np.float32), IMAGE[::-1].astype(np.float32)
+    far = [STRICT.asarray(image, device=STRICT.Device("device1")) for image in images]
+    draw = functools.partial(pages.pair_report, data_range=255, metrics=["rmse", "se"])
+    assert draw(*far) == draw(*images)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from image_files import DEEP, GREY, NOISY, RGB, RNG, contents, save, save_deep_png
+from medical_files import VOLUME, name_of, save_series
 from PIL import Image
 
 from imsim._images import ImageFile, ImageFileError, Reading, read_picture, same_file, write_png
@@ -135,6 +138,37 @@ def test_a_file_that_is_changed_while_it_is_read(name):
         Path("other").write_bytes(path.read_bytes())
         Path("other").rename(name)
         with pytest.raises(ImageFileError, match=f"^{name}: was changed while it was read"):
+            file.read(0)
+
+
+@pytest.mark.parametrize("memory", [None, 1], ids=["whole", "in blocks"])
+@pytest.mark.parametrize("form", [2, 3])
+def test_a_folder_that_is_changed_while_it_is_read(form, memory, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    options = {"shape": GREY.shape, "chunks": (20, 24), "dtype": "u1", "zarr_format": form}
+    zarr.create_array("a.zarr", **options)[:] = GREY
+    chunk = Path("a.zarr") / ("1.1" if form == 2 else "c/1/1")
+    plain, times = zarr.Array.__getitem__, itertools.count()
+
+    def written(array: Any, key: Any) -> Any:
+        found = plain(array, key)
+        os.utime(chunk, ns=(0, next(times)))
+        return found
+
+    with ImageFile("a.zarr", Reading(memory=memory)) as file:
+        np.testing.assert_array_equal(file.read(0).pixels[:], GREY)
+        monkeypatch.setattr(zarr.Array, "__getitem__", written)
+        with pytest.raises(ImageFileError, match=r"^a\.zarr: was changed while it was read"):
+            _ = file.read(0).pixels[:]
+
+
+def test_a_series_that_is_changed_after_its_headers_were_read():
+    pytest.importorskip("pydicom")
+    save_series("s", VOLUME)
+    with ImageFile("s", Reading(volume=True)) as file:
+        file.read(0)
+        os.utime(Path("s") / name_of(1), ns=(0, 0))
+        with pytest.raises(ImageFileError, match=r"^s: was changed while it was read"):
             file.read(0)
 
 

@@ -213,3 +213,15 @@ def test_jpeg_with_alpha_or_other_colours():
     Path("a.jpg").write_bytes(content)
     with pytest.raises(ImageFileError, match=r"a.jpg: .*12"):
         read_picture("a.jpg")
+
+
+def test_headers_of_jpeg_are_refused_by_what_is_wrong_with_them():
+    Image.fromarray(RGB).convert("CMYK").save("c.jpg", subsampling=2)
+    with pytest.raises(ImageFileError, match=r"c.jpg: its colours are CMYK"):
+        read_picture("c.jpg")
+    content = Path(save("a.jpg", RGB)).read_bytes()
+    scan = content.index(b"\xff\xda")
+    for end in (3, 20, content.index(b"\xff\xc0") + 6, scan - 1, scan):
+        Path("a.jpg").write_bytes(content[:end])
+        with pytest.raises(ImageFileError, match=r"a.jpg: damaged: it is cut off in its header"):
+            read_picture("a.jpg")

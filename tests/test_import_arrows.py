@@ -93,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
     }
     | LEAVES,
-    "tensors": {"inputs"} | LEAVES,
+    "tensors": {"inputs", "portable"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
     "finite": {"kernels", "validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
@@ -159,10 +159,10 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "differing", "finite", "inputs", "pages", "portable", "validation"} | LEAVES,
-    # What the pytest plugin does, which lies beside the package.
-    "regression": {"", "_images", "differing", "inputs", "pages", "portable", "validation"}
+    "pages": {"", "differing", "finite", "inputs", "pages", "portable", "tensors", "validation"}
     | LEAVES,
+    # What the pytest plugin does, which lies beside the package.
+    "regression": {"", "_images", "differing", "pages", "tensors", "validation"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",

@@ -22,6 +22,8 @@ from sampling import (
 )
 
 import imsim
+from imsim.kernels.common.window_doubts import pixel_types
+from imsim.validation import check_images
 
 each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
 each_plain = pytest.mark.parametrize("variant", PLAIN, ids=lambda v: v.id)
@@ -86,6 +88,18 @@ def test_byte_order(variant: Variant, rng: np.random.Generator) -> None:
         got = variant(a.astype(swapped), b.astype(swapped))
         np.testing.assert_array_equal(got, want, err_msg=dtype)
         np.testing.assert_array_equal(variant(a, b.astype(swapped)), want, err_msg=dtype)
+
+
+def test_byte_order_chooses_no_kernel() -> None:
+    """Of windows, whose kernels depend on the dtypes of both images."""
+    short = np.zeros((1, 8, 8), np.uint16)
+    swapped = short.astype(short.dtype.newbyteorder())
+    images = [
+        check_images(x, y, data_range=255, channel_axis=None)
+        for x in (short, swapped)
+        for y in (short, swapped)
+    ]
+    assert len({pixel_types(pair) for pair in images}) == 1
 
 
 @each_variant

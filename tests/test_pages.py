@@ -285,6 +285,24 @@ class TestPairReport:
         with pytest.raises(error, match=re.escape(words)):
             pages.pair_report(image, image, **options)
 
+    @pytest.mark.parametrize(
+        ("dtype", "values", "data_range"),
+        [("f2", (6e4, 0), 65535), ("f8", (1e300, 9), 65535), ("f8", (np.inf, -np.inf), 255)],
+    )
+    @pytest.mark.parametrize("draw", [pages.pair_report, pages.volume_report])
+    def test_numbers_that_no_scale_reaches_are_drawn_without_a_warning(
+        self, draw, dtype, values, data_range
+    ):
+        a = np.zeros((1, 9, 9, 2)[draw is pages.pair_report :], dtype)
+        a[:] = values
+        draw(a, a[..., ::-1], channel_axis=-1, data_range=data_range)
+
+    def test_an_empty_mask_and_a_short_data_range(self):
+        a = np.zeros((8, 9), np.uint8)
+        with pytest.warns(imsim.EmptyMaskWarning):
+            html = pages.pair_report(a, a, mask=a > 0, metrics=["se"], data_range=1)
+        assert "the range of 8 bits" in html
+
 
 class TestSizes:
     """What is true at every size, without a browser."""

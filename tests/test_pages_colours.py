@@ -24,6 +24,11 @@ def test_ends_beyond_and_nan():
     assert others == [first, last, last, first, [150, 150, 150]]
 
 
+def test_masked_numbers_are_missing():
+    values = np.ma.masked_equal([[0, 5]], 5)
+    assert pages.colour_map(values, 0, 9).tolist() == [[[68, 1, 84], [150, 150, 150]]]
+
+
 def test_a_map_can_run_backwards():
     values = np.linspace(0, 1, 64)[None]
     assert (pages.colour_map(values, 1, 0) == pages.colour_map(1 - values, 0, 1)).all()
@@ -108,6 +113,8 @@ def test_png_holds_the_pixels():
     ("call", "error", "words"),
     [
         (lambda: pages.colour_map(np.zeros((2, 3, 4)), 0, 1), imsim.ShapeError, "(2, 3, 4)"),
+        (lambda: pages.colour_map([[1, 2], [3]], 0, 1), imsim.ShapeError, "not a rectangular"),
+        (lambda: pages.colour_map([[1j]], 0, 1), imsim.DTypeError, "values has dtype complex"),
         (lambda: pages.colour_map([[1.0]], 2, 2), imsim.OptionError, "two different"),
         (lambda: pages.colour_map([[1.0]], 0, np.inf), imsim.OptionError, "finite"),
         (lambda: pages.map_scale("psnr", 255), imsim.OptionError, "a metric with a map"),

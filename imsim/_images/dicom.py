@@ -14,7 +14,14 @@ import numpy as np
 from imsim._images.jpeg import check_end_mark
 from imsim._images.metadata import Space, of_dicom
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, check_runs, needing
-from imsim._images.reading import Reading, Source, check_deflated, first_bytes
+from imsim._images.reading import (
+    Reading,
+    Source,
+    check_deflated,
+    check_unchanged,
+    first_bytes,
+    state_of,
+)
 from imsim._images.volumes import (
     ADD_VOLUME,
     Frame,
@@ -246,10 +253,12 @@ def open_series(folder: str, reading: Reading) -> Pages:
     if not members:
         raise ImageFileError("is a folder without DICOM files (.dcm), and so no volume")
     others = len(os.listdir(folder)) - len(members)
+    paths = {name: os.path.join(folder, name) for name in members}
+    states = list(map(state_of, paths.values()))
     headers: Headers = {}
-    for name in members:
+    for name, path in paths.items():
         with _naming(name):
-            headers[name] = _header(os.path.join(folder, name))
+            headers[name] = _header(path)
     check_alike(headers)
     frames = []
     for name, header in headers.items():
@@ -262,8 +271,14 @@ def open_series(folder: str, reading: Reading) -> Pages:
                 )
             frames += found
     aside = f"left aside of the folder: {others} that are no DICOM files" if others else ""
-    paths = {name: os.path.join(folder, name) for name in members}
-    return _volume(headers, frames, paths, reading, [aside] if aside else [])
+    pages = _volume(headers, frames, paths, reading, [aside] if aside else [])
+
+    def read(index: int) -> Contents:
+        found = pages.read(index)
+        check_unchanged(states, list(map(state_of, paths.values())))
+        return found
+
+    return pages._replace(read=read)
 
 
 def open_file(source: Source, reading: Reading) -> Pages:

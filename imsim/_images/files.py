@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +26,12 @@ from imsim._images.reading import (
     GZIP_SIGNATURE,
     Reading,
     Source,
+    State,
     beginning,
+    check_unchanged,
     find,
     first_bytes,
+    state_of,
     unpacked,
 )
 from imsim._images.tiff import open_tiff
@@ -68,11 +70,11 @@ class ImageFile:
         self._reading = reading or Reading()
         self._lock = threading.Lock()
         self._closed = False
-        self._state: _State | None = None
+        self._state: State | None = None
         with _naming(path):
             place = os.path.join(self._reading.folder, path)
             self._file = file_of(place)
-            self._state = _state_of(self._file)
+            self._state = state_of(self._file)
             self._pages = _open(place, self._reading)
 
     def __len__(self) -> int:
@@ -102,10 +104,8 @@ class ImageFile:
             yield
         finally:
             # It may be gone: what was open is read to its end.
-            if (now := _state_of(self._file)) is not None and now != self._state:
-                raise ImageFileError(
-                    "was changed while it was read", "compare it again when nothing writes to it"
-                )
+            if (now := state_of(self._file)) is not None:
+                check_unchanged(self._state, now)
 
     def close(self) -> None:
         """Let go of the file, once no thread reads from it."""
@@ -118,21 +118,6 @@ class ImageFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-_State = tuple[int, int, int]
-"""Size, time of change and number of a file: it is the same while these are."""
-
-
-def _state_of(path: str) -> _State | None:
-    """Return the state of a file; None of a pipe, of a folder, and where there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def read_picture(path: str, reading: Reading | None = None) -> Picture:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
     except ValueError as error:
         reason = str(error)
         if "nsupported" in reason or "subsampling" in reason or "recision" in reason:
-            raise ImageFileError(f"a JPEG that is not read ({reason}); save it as PNG") from error
+            raise ImageFileError(_why_unread(content, reason)) from error
         raise ImageFileError(f"damaged: {reason}") from error
     return pixels[..., 0] if grey else np.asarray(pixels), end
 
@@ -144,11 +145,11 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
 def _check_scans(content: bytes) -> int:
     """Return the end of a stream; refuse one without a scan: what it lacks is 0 to the decoder."""
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
-    place = 2
-    while (found := _MARKER.search(content, place)) and found[1][0] != _END:
-        marker, place = found[1][0], found.start() + 2
-        size = int.from_bytes(content[place : place + 2], "big")
-        body = content[place + 2 : place + size]
+    end = len(content)
+    for marker, body, place in _segments(content):
+        if marker == _END:
+            end = place
+            break
         if marker in _FRAMES:
             missing_bits = {body[6 + 3 * i]: [16] * _COEFFICIENTS for i in range(body[5])}
         elif marker == _SCAN and missing_bits:
@@ -158,10 +159,34 @@ def _check_scans(content: bytes) -> int:
                 missing_bits[component][first : last + 1] = [approximation & 15] * (
                     last + 1 - first
                 )
-        place += size
     if any(any(bits) for bits in missing_bits.values()):
         raise ImageFileError("damaged: its last scans are missing")
-    return found.end() if found else len(content)
+    return end
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield the marker of each segment, what it holds, and where the marker ends."""
+    place = 2
+    while found := _MARKER.search(content, place):
+        place = found.end()
+        size = int.from_bytes(content[place : place + 2], "big")
+        yield found[1][0], content[place + 2 : place + size], place
+        place += size
+
+
+def _why_unread(content: bytes, reason: str) -> str:
+    """Say what is wrong with a header: the decoder names what it looked for last."""
+    samples = 0
+    for marker, body, _ in _segments(content):
+        if marker in _FRAMES:
+            samples = int.from_bytes(body[5:6])
+        if marker == _SCAN:
+            break
+    else:
+        return "damaged: it is cut off in its header"
+    if samples == 4:
+        return "its colours are CMYK or YCCK; save it as grey or RGB"
+    return f"a JPEG that is not read ({reason}); save it as PNG"
 
 
 def _metadata(content: bytes) -> _Metadata:

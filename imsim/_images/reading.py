@@ -193,6 +193,29 @@ class Source(NamedTuple):
         return Path(self.path).read_bytes() if self.content is None else self.content
 
 
+State = tuple[int, int, int]
+"""Size, time of change and number of a file: it is the same while these are."""
+
+
+def state_of(path: str) -> State | None:
+    """Return the state of a file; None of a pipe, of a folder, and where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def check_unchanged(before: object, after: object) -> None:
+    """Refuse what was read of files whose states are others now."""
+    if after != before:
+        raise ImageFileError(
+            "was changed while it was read", "compare it again when nothing writes to it"
+        )
+
+
 def first_bytes(path: str, number: int = 132) -> bytes:
     """Return how a file begins; of what is none, or cannot be read, nothing."""
     with suppress(OSError):

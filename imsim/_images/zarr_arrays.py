@@ -6,11 +6,8 @@ Which array, which axes and what is stored is read here, out of the metadata; th
 from __future__ import annotations
 
 import json
-import math
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +24,12 @@ from imsim._images.arrays import (
 from imsim._images.metadata import Georeference, Grid, of_attributes, of_ome_zarr
 from imsim._images.pictures import OBJECTS, ImageFileError, Pages, listed, needing
 from imsim._images.reading import Reading
+from imsim._images.zarr_chunks import Unwritten, is_there, missing_chunks
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Files that make a folder a Zarr array or group: of version 3, and of version 2."""
 _NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 _NUMBERS += ("float16", "float32", "float64")
-_NO_CHUNK = 2**64 - 1
 
 
 class Node(NamedTuple):
@@ -84,24 +81,13 @@ def node_at(path: str) -> Node | None:
 
 
 def _json(path: str) -> Mapping[str, Any] | None:
-    if not _is_there(path):
+    if not is_there(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:
             return _mapping(json.load(file))
     except ValueError as error:
         raise ImageFileError(f"damaged: {os.path.basename(path)} is no JSON: {error}") from error
-
-
-def _is_there(path: str) -> bool:
-    """Tell whether there is a file; refuse a pipe or a device, since reading it might never end."""
-    try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ImageFileError(f"its {os.path.basename(path)} is no file", "write the array anew")
-    return stat.S_ISREG(mode)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -279,67 +265,6 @@ def _codecs(value: Any) -> Iterator[str]:
             yield from _codecs(part)
 
 
-def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
-    """Count the chunks of a part of an array that are not stored, and all of them.
-
-    Zarr gives their pixels the fill value. The part is a range of indices along each axis. None:
-    the way they are stored is not known.
-    """
-    meta = array.meta
-    if "chunks" in meta:
-        chunks, separator, start = meta["chunks"], meta.get("dimension_separator", "."), []
-    else:
-        chunks = meta["chunk_grid"]["configuration"]["chunk_shape"]
-        encoding = meta.get("chunk_key_encoding", {"name": "default"})
-        own = encoding.get("configuration", {})
-        is_default = encoding["name"] == "default"
-        separator, start = own.get("separator", "/" if is_default else "."), ["c"] * is_default
-    first = (meta.get("codecs") or [{}])[0]
-    sharded = first.get("configuration", {}) if first.get("name") == "sharding_indexed" else None
-    if not all(chunks):
-        return None
-    missing = total = 0
-    spans = [range(r.start // c, (r.stop - 1) // c + 1) for r, c in zip(box, chunks, strict=True)]
-    for place in product(*spans):
-        name = separator.join([*start, *map(str, place)])
-        path = os.path.join(array.path, *name.split("/"))
-        if sharded is None:
-            total += 1
-            missing += not _is_there(path)
-            continue
-        inner = sharded["chunk_shape"]
-        within = tuple(
-            slice(max(r.start - p * c, 0) // i, (min(r.stop - p * c, c) - 1) // i + 1)
-            for r, p, c, i in zip(box, place, chunks, inner, strict=True)
-        )
-        grid = [c // i for c, i in zip(chunks, inner, strict=True)]
-        number = math.prod(span.stop - span.start for span in within)
-        total += number
-        if not _is_there(path):
-            missing += number
-            continue
-        index = _index(path, grid, sharded)
-        if index is None:
-            return None
-        missing += int((index[within] == _NO_CHUNK).all(axis=-1).sum())
-    return missing, total
-
-
-def _index(path: str, grid: Sequence[int], sharding: Mapping[str, Any]) -> Any:
-    """Read where the chunks lie in a shard: pairs of offset and length."""
-    names = [codec.get("name") for codec in sharding.get("index_codecs", [{"name": "bytes"}])]
-    if names not in (["bytes"], ["bytes", "crc32c"]):
-        return None
-    size = 16 * math.prod(grid)
-    whole = size + 4 * (len(names) - 1)
-    with open(path, "rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        if length < whole:
-            raise ImageFileError(f"damaged: its shard {os.path.basename(path)} is cut off")
-        file.seek(0 if sharding.get("index_location", "end") == "start" else length - whole)
-        return np.frombuffer(file.read(size), "<u8").reshape(*grid, 2)
-
-
 def open_zarr(path: str, reading: Reading) -> Pages:
     """Open an array, or the array that a group is about."""
     chosen = choose(path, reading.level)
@@ -353,7 +278,7 @@ def open_zarr(path: str, reading: Reading) -> Pages:
             raise ImageFileError(f"holds no image; its axes are ({', '.join(chosen.axes)})")
     else:
         axes = axes_of(tuple(node.meta["shape"]), reading)
-    array = _opened(node)
+    array = Unwritten(_opened(node), node.path, node.meta)
     no_data, said = _no_data(node)
     place = _place(node, chosen.axes, axes)
 
@@ -387,7 +312,7 @@ def _said_of_missing(node: Node, axes: Axes, index: int) -> tuple[str, ...]:
         range(at[axis], at[axis] + 1) if axis in at else range(length)
         for axis, length in enumerate(axes.shape)
     ]
-    found = missing_chunks(node, box)
+    found = missing_chunks(node.path, node.meta, box)
     if found is None:
         return ("whether all its chunks are stored cannot be told",)
     missing, total = found

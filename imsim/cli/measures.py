@@ -59,7 +59,8 @@ def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dic
             raise OptionError(f"{option}: expected metric.option=value, e.g. ssim.downsample=true")
         if metric not in METRICS or metric not in metrics:
             ran = ", ".join(one for one in metrics if one in METRICS)
-            raise OptionError(f"{option}: {metric} is not run; expected one of {ran}")
+            remedy = f"expected one of {ran}" if ran else "leave it out, or name it in --metrics"
+            raise OptionError(f"{option}: {metric} is not run; {remedy}")
         known = [one for one in METRICS[metric].options if one != "spacing"]
         if key not in known:
             has = f"its options are {', '.join(known)}" if known else "it has none"

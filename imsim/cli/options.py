@@ -78,6 +78,14 @@ class Parser(argparse.ArgumentParser):
     def _parse_optional(self, arg_string: str) -> Any:
         return None if isinstance(arg_string, _Name) else super()._parse_optional(arg_string)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            # Before Python 3.13, argparse takes it for no value, and returns an empty list.
+            value = self._get_value(action, *arg_strings)
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""
         super().error(readable(message))
@@ -130,11 +138,11 @@ def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> Non
     )
 
 
-def count(text: str) -> int:
-    """Read a whole number of at least 1."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def count(text: str, least: int = 1) -> int:
+    """Read a whole number of at least 1, or another one."""
+    number = int(text) if text.isdecimal() else -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return min(number, _ENDLESS)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from imsim._images import same_file, why_not_read, without_index
+from imsim._images import file_of, same_file, why_not_read, without_index
 from imsim._version import __version__
 from imsim.cli.jobs import Jobs
 from imsim.cli.measures import Settings, rule, verdicts
@@ -45,6 +45,8 @@ class Case(NamedTuple):
     message: str = ""
     output: str = ""
     """The scores, for a reader."""
+    image: str | None = None
+    """The test image, where the name says more, as of a region."""
 
 
 Listener = Callable[[Case], None]
@@ -132,8 +134,11 @@ class Junit:
 def annotate(case: Case) -> None:
     """Say a failure as GitHub Actions reads it."""
     if case.status in (FAILED, ERROR):
-        place = readable(_escaped(case.name)).replace(":", "%3A").replace(",", "%2C")
-        say_line(f"::error file={place},title=imsim::{_escaped(readable(case.message))}")
+        file, said = file_of(case.image or case.name), case.message
+        if file != case.name and not said.startswith(case.name):  # which image, or region, of it
+            said = f"{case.name}: {said}"
+        place = readable(_escaped(file)).replace(":", "%3A").replace(",", "%2C")
+        say_line(f"::error file={place},title=imsim::{_escaped(readable(said))}")
 
 
 def _escaped(text: str) -> str:
@@ -285,7 +290,8 @@ class Outcome:
         missing = lacking(result, self.required)
         status = ERROR if missing else FAILED if failed else PASSED
         said = ", ".join(f"{name} {number(score)}" for name, score in result.scores.items())
-        self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
+        message = ", ".join(failed + missing)
+        self._tell(result.title, result.reference, status, message, said, result.test)
 
     def table(self, width: int) -> str:
         """Return a line per metric, at most `width` wide but for the reasons for skipping."""

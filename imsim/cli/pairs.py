@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import threading
 from collections import OrderedDict
@@ -190,7 +191,7 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
     add(
         "--level",
         metavar="N",
-        type=lambda text: 0 if text == "0" else count(text),
+        type=functools.partial(count, least=0),
         help="level of pyramids: OME-Zarr, and TIFF with overviews; 0, the default, is the finest",
     )
     add(

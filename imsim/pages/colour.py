@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import METRICS, ImsimError, OptionError, ShapeError
+from imsim.inputs import as_array, check_real
 from imsim.pages.blocks import bands
+from imsim.portable.arrays import to_host
 from imsim.typing import Array
 from imsim.validation import check_choice, check_data_range, check_number
 
@@ -102,6 +104,7 @@ class Scale(NamedTuple):
             picture[rows][nothing] = MISSING
         return picture
 
+    @np.errstate(over="ignore", invalid="ignore")  # beyond the scale, or NaN, at any size
     def steps_of(self, values: Array, number: int) -> tuple[Array, Array]:
         """Return the step of each value on a scale of so many, and where the values are NaN."""
         values = np.asarray(values, dtype=np.float64)
@@ -153,6 +156,8 @@ def colour_map(values: Array, low: float, high: float) -> Array:
     ------
     ShapeError
         If `values` is not one picture.
+    DTypeError
+        If `values` are not real numbers.
     OptionError
         If `low` and `high` are equal, or not finite.
 
@@ -162,13 +167,22 @@ def colour_map(values: Array, low: float, high: float) -> Array:
     >>> colour_map([[0.0, 1.0, float("nan")]], 0.0, 1.0).tolist()
     [[[68, 1, 84], [253, 231, 37], [150, 150, 150]]]
     """
-    values = np.asarray(values)
+    values = numbers_of(values)
     if values.ndim != 2:
         raise ShapeError(
             f"values has shape {values.shape}",
             "expected one picture, (height, width): pass the pictures of a batch one by one",
         )
     return checked_scale(Scale(low, high)).colours_of(values)
+
+
+def numbers_of(values: Any) -> Array:
+    """Return real numbers to be drawn, NaN where they are masked; axes may have names."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    found: Array = to_host(values if hasattr(values, "shape") else as_array("values", values))
+    check_real("values", found)
+    return found
 
 
 def checked_scale(scale: Scale) -> Scale:

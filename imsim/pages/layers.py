@@ -17,7 +17,7 @@ from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
 from imsim.pages.colour import BROKEN, MapScale, Scale, map_scale
-from imsim.typing import Array, ImageLike
+from imsim.typing import Array
 from imsim.validation import usual_data_range
 
 Which = Literal["reference", "test"]
@@ -163,7 +163,7 @@ def scale_between(
     nominal = usual or data_range
     low, high = ends or (0.0, nominal)
     what = "the smallest and the largest pixel of both"
-    if high - low > MOST_RANGES * data_range:
+    if ends is not None and high - low > MOST_RANGES * data_range:
         low, high = _fullest(some, data_range)
         what = "the stretch of one data range that holds most pixels"
     if low >= 0 and high <= nominal:
@@ -215,9 +215,8 @@ class Layer:
     """Whether the scale ends at the worst value of this very map."""
 
 
-def pixels_of(name: str, image: ImageLike, channel_axis: int | None, ndim: int = 2) -> Array:
+def pixels_of(name: str, pixels: Array, channel_axis: int | None, ndim: int = 2) -> Array:
     """Return one image, or one volume, with its channels last; refuse a batch."""
-    pixels = np.asarray(image)
     if pixels.ndim != ndim + (channel_axis is not None):
         word = "image" if ndim == 2 else "volume"
         raise ShapeError(

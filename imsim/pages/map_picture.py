@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from imsim import METRICS, DataRangeError, ShapeError
-from imsim.inputs import check_real
 from imsim.pages import blocks
-from imsim.pages.colour import Scale, checked_scale, map_scale, small_png
+from imsim.pages.colour import Scale, checked_scale, map_scale, numbers_of, small_png
 from imsim.pages.layers import overview_step
 from imsim.pages.page import Html, number, picture, tag
 from imsim.pages.pair import colour_bar
-from imsim.portable.arrays import to_host
 
 _SMALL = 256
 """Maps with shorter sides than this are enlarged by a whole number."""
@@ -78,10 +76,7 @@ class MapPicture:
         data_range: float | None = None,
         scale: Scale | None = None,
     ) -> None:
-        # What has a mask, or names of axes, is a map as well.
-        is_masked = isinstance(values, np.ma.MaskedArray)
-        values = values.astype(np.float64).filled(np.nan) if is_masked else to_host(values)
-        check_real("values", values)
+        values = numbers_of(values)
         if values.ndim != 2 or not values.size:
             raise ShapeError(
                 f"values has shape {values.shape}",

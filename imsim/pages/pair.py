@@ -35,10 +35,12 @@ from imsim.pages.page import (
     table,
     tag,
 )
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_choice
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values that no scale reaches
 def pair_report(
     reference: ImageLike,
     test: ImageLike,
@@ -140,18 +142,20 @@ def pair_report(
     """
     check_choice("map_scale", map_scale, MAP_SCALES)
     wanted = list(METRICS if metrics is None else metrics)
-    a = pixels_of("reference", reference, channel_axis)
-    b = pixels_of("test", test, channel_axis)
+    common = as_numpy("reference", reference), as_numpy("test", test)
+    a = pixels_of("reference", common[0], channel_axis)
+    b = pixels_of("test", common[1], channel_axis)
     shared: dict[str, Any] = {"mask": mask, "data_range": data_range, "channel_axis": channel_axis}
     (height, width), size = a.shape[:2], b.shape[:2]
-    common: tuple[Any, Any] = reference, test
     if (height, width) != size:
         part = Canvas((height, width), size).common
         common = a[part], b[part]
         shared |= {"mask": _cut(mask, a, part), "channel_axis": -1}
-    if scores is None:
-        with silent(DataRangeWarning):  # the page says that
+    with silent(DataRangeWarning):  # the page says that
+        if scores is None:
             scores = compare(*common, wanted, **shared, options=options)
+        else:
+            compare(*common, [], **shared)  # which refuses what is wrong
     pair = ImagePair(a, b, mask, data_range)
     layers = [
         image_layer(pair, "reference", names[0], pair.reference),

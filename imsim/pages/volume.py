@@ -16,6 +16,7 @@ from imsim.pages.layers import local_map, pixels_of
 from imsim.pages.page import Html, asset, fragment, joined, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, scales_of
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
@@ -37,6 +38,7 @@ class Cut(NamedTuple):
     """The axis that runs from the left to the right."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values that no scale reaches
 def volume_report(
     reference: ImageLike,
     test: ImageLike,
@@ -119,16 +121,19 @@ def volume_report(
         "ndim": 3,
         "spacing": spacing,
     }
-    if scores is None:
-        with silent(DataRangeWarning):  # the page says that
-            scores = compare(reference, test, **options)
+    a, b = as_numpy("reference", reference), as_numpy("test", test)
+    shown = (pixels_of("reference", a, channel_axis, 3), pixels_of("test", b, channel_axis, 3))
+    with silent(DataRangeWarning):  # the page says that
+        if scores is None:
+            scores = compare(a, b, **options)
+        else:
+            compare(a, b, [], **options)  # which refuses what is wrong
     ways = None if directions is None else np.asarray(directions, dtype=float)
     pair = VolumePair(
-        pixels_of("reference", reference, channel_axis, 3),
-        pixels_of("test", test, channel_axis, 3),
+        *shown,
         mask,
         data_range,
-        local_map(MAP, reference, test, options),
+        local_map(MAP, a, b, options),
         ways,
         map_scale,
     )

@@ -6,6 +6,7 @@ sum over pixels does not ask where these are: metrics that are such sums take a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -185,12 +186,15 @@ def copied(values: Array, shape: tuple[int, ...]) -> Array:
 
 
 def to_host(values: Array) -> Any:
-    """Return a few numbers as an array of NumPy, wherever they lie."""
+    """Return numbers as an array of NumPy, wherever they lie."""
     if is_tensor(values):
         return values.detach().cpu().numpy()
     try:
         return np.asarray(values)
-    except (TypeError, RuntimeError):  # libraries have no common way from device to host
+    except (TypeError, RuntimeError):  # they lie on a device
+        with contextlib.suppress(TypeError, RuntimeError, BufferError, AttributeError):
+            return np.from_dlpack(values, device="cpu")
+        # Older libraries have no common way from device to host.
         flat = array_namespace(values).reshape(values, (-1,))
         numbers = [float(flat[i]) for i in range(flat.shape[0])]
         return np.asarray(numbers).reshape(tuple(values.shape))

@@ -39,14 +39,15 @@ class PixelTypes(NamedTuple):
     """The dtypes on which the constants of a kernel depend."""
 
     kinds: tuple[Any, Any]
-    """Dtypes of the two images."""
+    """Dtypes of the two images, in the byte order of the machine."""
     arithmetic: Any
     """Dtype of the arithmetic, see `Images.dtype`."""
 
 
 def pixel_types(images: Images) -> PixelTypes:
     """Return the dtypes of two images and of their arithmetic."""
-    return PixelTypes((images.x.dtype, images.y.dtype), images.dtype)
+    kinds = (images.x.dtype.newbyteorder("="), images.y.dtype.newbyteorder("="))
+    return PixelTypes(kinds, images.dtype)
 
 
 def limits(
