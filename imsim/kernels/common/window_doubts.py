@@ -46,8 +46,10 @@ class PixelTypes(NamedTuple):
 
 def pixel_types(images: Images) -> PixelTypes:
     """Return the dtypes of two images and of their arithmetic."""
-    kinds = (images.x.dtype.newbyteorder("="), images.y.dtype.newbyteorder("="))
-    return PixelTypes(kinds, images.dtype)
+    x, y = images.x.dtype, images.y.dtype
+    if not (x.isnative and y.isnative):
+        x, y = x.newbyteorder("="), y.newbyteorder("=")
+    return PixelTypes((x, y), images.dtype)
 
 
 def limits(
