@@ -147,7 +147,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
-    raw_statistics_ : float64 array, shape (n, 9)
+    raw_statistics_ : float64 array, shape (n, 11)
         Of the good images that were learned from, for `DriftAlarm`.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
