@@ -118,7 +118,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
         of interquartile ranges above the upper quartile. At least 5 % and two images have to be
         so, of at least 40, and a quarter at most. In case they are good after all, the threshold
-        keeps three times the rate among all images, these included. None keeps all images.
+        keeps 2.5 times the rate among all images, these included. None keeps all images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 

@@ -170,11 +170,11 @@ def test_bad_images_among_the_good_are_left_out() -> None:
     assert kept.threshold_ > 2 * detector.threshold_
 
 
-def test_odd_images_that_are_good_after_all_cost_three_times_the_rate_at_most() -> None:
+def test_odd_images_that_are_good_after_all_cost_a_few_times_the_rate_at_most() -> None:
     scores, odd = np.arange(100.0), np.arange(100.0, 110.0)
-    for rate, above in ((0.05, 16), (0.01, 3)):
+    for rate, above in ((0.05, 13), (0.01, 2)):
         value = threshold_of(scores, [100], rate, odd).value
-        assert (np.concatenate([scores, odd]) > value).sum() == min(above - 1, 14)
+        assert (np.concatenate([scores, odd]) > value).sum() == above - 1
         assert threshold_of(scores, [100], rate, odd[:0]).value <= 99
 
 
