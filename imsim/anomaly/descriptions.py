@@ -29,7 +29,18 @@ TEXTURES = {"texture": 0.9, "coarse texture": 0.75, "lumps": 0.75}
 """Names of the strengths of details of 2, 4 and 8 pixels, and the share of the smallest of them
 whose mean each is: edges and foreign bodies are not in it, which cover more of coarse details, and
 where the half of an image is flat it is not 0, as the median would be."""
-RAW = ("level", "contrast", "border", "noise", *TEXTURES, "column pattern", "row pattern")
+STRUCTURES = ("fine structure", "structure")
+"""Names of the strengths of all details of 1 and 2 pixels, edges among them."""
+RAW = (
+    "level",
+    "contrast",
+    "border",
+    "noise",
+    *TEXTURES,
+    "column pattern",
+    "row pattern",
+    *STRUCTURES,
+)
 """Names of the raw statistics of an image, in the order of their columns."""
 RANGES = 10.0
 """Ratio of contrasts beyond which images have another range: from 12 to 16 bits it is 16, from
@@ -191,22 +202,21 @@ def of_image(image: NDArray[Any], used: Booleans | None) -> list[float]:
     pixels = image.astype(np.float64)
     if used is not None and not used.all():
         pixels[~used] = pixels[used].mean()
-    height, width = (side // 2 * 2 for side in pixels.shape)
-    step = pixels[1:height:2, :width] - pixels[0:height:2, :width]
-    strengths = [_strength((step[:, 1::2] - step[:, ::2]) / 2, TEXTURES["texture"])]
-    blocks = pixels
-    for share in TEXTURES.values():
+    shares = TEXTURES["texture"], *TEXTURES.values()
+    blocks, details = pixels, []
+    for _ in shares:
+        details.append(np.diff(np.diff(blocks, axis=0), axis=1) / 2)
         rows, columns = (side // 2 * 2 for side in blocks.shape)
         pairs = blocks[0:rows:2, :columns] + blocks[1:rows:2, :columns]
         blocks = (pairs[:, ::2] + pairs[:, 1::2]) / 4
-        strengths.append(_strength(np.diff(np.diff(blocks, axis=0), axis=1) / 2, share))
     edge = min(BORDER, *(side // 2 for side in pixels.shape))
     return [
         float(pixels.mean()),
         float(pixels.std()),
         float(np.median(border(pixels[None], edge))) if edge else 0.0,
-        *strengths,
+        *(_strength(one, share) for one, share in zip(details, shares, strict=True)),
         *(_strength(np.diff(pixels.mean(axis=k), 2), TEXTURES["texture"]) for k in (0, 1)),
+        *(_strength(one, 1.0) for one in details[: len(STRUCTURES)]),
     ]
 
 

@@ -18,7 +18,7 @@ from imsim.anomaly.descriptions import RAW, check_raw, raw_statistics, warn_of_o
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
-from imsim.anomaly.statistics import METRIC, GoodStatistics
+from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import silent, warn
@@ -116,9 +116,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     fence : float or None
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
-        of interquartile ranges above the upper quartile. At least 5 % and five images have to be
-        so, and a quarter at most; of 30 to 99 images two by FSIM of peeled ones, or else those
-        twice as far. None keeps all images.
+        of interquartile ranges above the upper quartile. At least 5 % and two images have to be
+        so, of at least 40, and a quarter at most. In case they are good after all, the threshold
+        keeps 2.5 times the rate among all images, these included. None keeps all images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 
@@ -147,7 +147,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
-    raw_statistics_ : float64 array, shape (n, 9)
+    odd_columns_ : float64 array, shape (m, columns)
+        The same of the images that were left out as odd.
+    raw_statistics_ : float64 array, shape (n, 11)
         Of the good images that were learned from, for `DriftAlarm`.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
@@ -183,10 +185,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         ("data_range", np.float64),
         ("shape", np.int64, 2),
         ("held_out_columns", np.float64, None, None),
+        ("odd_columns", np.float64, None, None),
         ("raw_statistics", np.float64, None, len(RAW)),
         ("threshold", np.float64),
     )
-    _MAYBE_ODD = ("held_out_columns", "raw_statistics", "threshold")
+    _MAYBE_ODD = ("held_out_columns", "odd_columns", "raw_statistics", "threshold")
     _TOLD = ("aggregate", "depth")
     _PARTS = (
         ("model", MeanModel, PCAAutoencoder, GoodStatistics, "ConvAutoencoder"),
@@ -406,6 +409,13 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Return what there is to say about the fitted detector, in words, by subject."""
         self._check_fitted()
         height, width = self.shape_
+        number = self.false_alarms_.number
+        few = ""
+        if self.false_alarm_rate * (number + 1) < 1:
+            few = (
+                f"; beyond the largest of {number} scores, which promise {1 / (number + 1):.2g} at "
+                "best, their tail is extrapolated"
+            )
         found = {
             "metric": f"{self.metric}, {imsim.METRICS[self.metric].title}",
             "what counts": self.aggregate_,
@@ -413,9 +423,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             "model": repr(self.model_),
             "threshold": f"{self.threshold_:.6g}",
             "false alarms asked for": f"{self.false_alarm_rate:.3g}",
-            "false alarms expected": str(self.false_alarms_),
+            "false alarms expected": f"{self.false_alarms_}{few}",
             "learned from": f"{self.card_.images} good images of {width} x {height} pixels "
-            f"({self.depth_}), {self.false_alarms_.number} of them held out in turn",
+            f"({self.depth_}), {number} of them held out in turn",
         }
         for number, lesson in enumerate(self.card_.lessons):
             versions = [f"{name} {version}" for name, version in lesson.versions.items()]
@@ -494,7 +504,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             folds,
             self._compare,
             by_distances=self.aggregate_ == scoring.STATISTICS,
-            short_tailed=peel is not None and self.metric == METRIC,
             peel=peel if isinstance(peel, VirtualPeel) else None,
         )
 
@@ -513,18 +522,19 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Columns and what is odd are those of the usable frames.
         """
         places = np.flatnonzero(usable)
-        learned, every = places[~odd], columns[~odd]
+        learned = places[~odd]
+        every, left_out = columns[~odd], columns[odd]
         raw = raw_statistics(frames[learned], stacks.masks_at(given, learned))
         if earlier is not None:
             every = np.concatenate([self.held_out_columns_, every])
+            left_out = np.concatenate([self.odd_columns_, left_out])
         self.card_: preparation.Card = preparation.Card.of(
             frames[learned], self.note, int((~found.usable).sum()), earlier
         )
         self.held_out_columns_: Doubles = every
-        self._set_threshold()
-        far = scoring.as_counted(columns[odd], self.aggregate_)
-        odd_scores = scoring.most_anomalous(far, self.scales_).tolist()
-        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), odd_scores, strict=True))
+        self.odd_columns_: Doubles = left_out
+        far = self._set_threshold()[len(left_out) - int(odd.sum()) :].tolist()
+        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), far, strict=True))
         if self.odd_:
             which = stacks.indices(self.odd_)
             warn(
@@ -537,8 +547,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             raw = np.concatenate([self.raw_statistics_, raw])
         self.raw_statistics_: Doubles = raw
 
-    def _set_threshold(self) -> None:
-        """Set scales, scores and threshold by the columns of held-out good images."""
+    def _set_threshold(self) -> Doubles:
+        """Set scales, scores and threshold by the columns of good images; return odd scores."""
         counted = scoring.as_counted(self.held_out_columns_, self.aggregate_)
         self.scales_ = scoring.scales(counted)
         self.held_out_scores_ = scores = scoring.most_anomalous_of_others(counted)
@@ -546,7 +556,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
-        found = held_out.threshold_of(scores, self.card_.sizes, self.false_alarm_rate)
+        far = scoring.as_counted(self.odd_columns_, self.aggregate_)
+        odd = scoring.most_anomalous(far, self.scales_)
+        rate = self.false_alarm_rate
+        found = held_out.threshold_of(scores, self.card_.sizes, rate, odd[~np.isnan(odd)])
         if not found.value < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
@@ -555,6 +568,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self._measured_by = self.metric, self.window
         self.false_alarms_ = found
         self.threshold_, self.offset_ = found.value, -found.value
+        return odd
 
     def _compare(self, model: Any, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
@@ -586,7 +600,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         has_parts = (self.preprocess is None) == (self.preprocess_ is None)
         has_parts &= self.pose is not None or self.pose_ is None
         shape = (self.card_.images, columns)
-        if not has_parts or self.model_ is None or self.held_out_columns_.shape != shape:
+        fits = self.held_out_columns_.shape == shape and self.odd_columns_.shape[1] == columns
+        if not has_parts or self.model_ is None or not fits:
             raise imsim.OptionError("it holds other things than a detector learns")
         check_raw(self.raw_statistics_)
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:

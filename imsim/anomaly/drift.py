@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly import stacks
-from imsim.anomaly.descriptions import RAW, of_image
+from imsim.anomaly.descriptions import RAW, STRUCTURES, TEXTURES, of_image
 from imsim.anomaly.stacks import Doubles
 from imsim.validation import check_integer
 
@@ -24,6 +24,11 @@ SCORE, MISSED = "anomaly score", "not inspected"
 _LOWEST = {SCORE: -np.inf, MISSED: 0.0}
 """Lower limits of charts that have one of their own. Live images score lower than held-out ones,
 since the detector has learned from more images than the models that scored these."""
+_COARSER = ("level", "contrast", *TEXTURES)
+GIVEN = dict(zip(STRUCTURES, (_COARSER, (*_COARSER[:2], *_COARSER[3:])), strict=True))
+"""The statistics from which each structure is predicted: what is coarser."""
+LEAST_PREDICTED = 20
+"""Good images from which predictions are learned: of fewer, these would be too uncertain."""
 SMOOTHING = 0.05
 """Weight of the newest image in a chart: it remembers about 20 images. A lasting change is to be
 seen within 100 images, and a tenth of rejects among them is to change little."""
@@ -37,6 +42,8 @@ DEAD_BAND = 0.005
 correction differs by 0.1 % from one detector to the next, and good images may not differ at all."""
 RECENT, HISTORY = 100, 10_000
 """Images whose values tell what the state is now, and of which the chart is kept."""
+_ROUNDING = 1e-6
+"""Relative deviation of a statistic of good images below which it does not vary."""
 _NODES = 121
 """Values of the chart at which its mean run length is computed; 241 change limits by 0.3 %."""
 _SURE = 0.95
@@ -83,9 +90,9 @@ class Chart(NamedTuple):
 class DriftAlarm:
     r"""Say that live images are no longer like the good ones, before false alarms do.
 
-    Each image has eleven numbers: nine raw statistics, its anomaly score, and whether it could not
-    be inspected. A chart follows each of them. Of raw statistics and score, it follows the rank r
-    among the n good images, as a number of a normal distribution, so that no distribution is
+    Each image has thirteen numbers: eleven raw statistics, its anomaly score, and whether it could
+    not be inspected. A chart follows each of them. Of raw statistics and score, it follows the rank
+    r among the n good images, as a number of a normal distribution, so that no distribution is
     assumed and a single image, however odd, weighs little:
 
     .. math::
@@ -110,7 +117,11 @@ class DriftAlarm:
       of four blocks of so many pixels, but for the largest tenth of them, and from four pixels on
       the largest quarter;
     - *column pattern*, *row pattern*: the mean absolute second difference of the means over the
-      columns, or rows, but for the largest tenth: stripes of the detector.
+      columns, or rows, but for the largest tenth: stripes of the detector;
+    - *fine structure*, of one pixel, *structure*, of two: the strength of all details, less what
+      level, contrast and coarser details let expect, by least squares on the good images. Good
+      items that differ in shape and place hide small changes of their texture from the others. The
+      good images have each the prediction that the others make, and below 20 there is none.
 
     An image that cannot be inspected counts in the chart of these only.
 
@@ -124,10 +135,10 @@ class DriftAlarm:
     Attributes
     ----------
     names : tuple of str
-        The charts: ``"level"``, ``"contrast"``, ``"border"``, ``"noise"``, ``"texture"``,
-        ``"coarse texture"``, ``"lumps"``, ``"column pattern"``, ``"row pattern"``,
-        ``"anomaly score"``, ``"not inspected"``. Those are left out that cannot speak within 100
-        images, whatever these show, since too few good images are known.
+        The charts: ``"level"``, ``"contrast"``, ``"border"``, ``"noise"``, ``"texture"``, ``"coarse
+        texture"``, ``"lumps"``, ``"column pattern"``, ``"row pattern"``, ``"fine structure"``,
+        ``"structure"``, ``"anomaly score"``, ``"not inspected"``. Those are left out that cannot
+        speak within 100 images, whatever these show, since too few good images are known.
     limits : dict of str to float
         By name: of the share not inspected, of the chart of the score, and of the absolute value of
         the other charts.
@@ -177,7 +188,16 @@ class DriftAlarm:
         raw, scores = detector.raw_statistics_, detector.held_out_scores_
         # A preprocess of the caller may have repaired images whose statistics are not finite.
         known = raw[np.isfinite(raw).all(axis=1)]
-        references = {name: np.sort(known[:, k]) for k, name in enumerate(RAW)}
+        columns = dict(zip(RAW, known.T, strict=True))
+        self._predictions = {
+            name: _Prediction.of(columns, name, others)
+            for name, others in GIVEN.items()
+            if len(known) >= LEAST_PREDICTED
+        }
+        for name in GIVEN:
+            prediction = self._predictions.get(name)
+            columns[name] = prediction.values if prediction else np.empty(0)
+        references = {name: np.sort(column) for name, column in columns.items()}
         references[SCORE] = np.sort(scores[~np.isnan(scores)])
         length = float(run_length) * (len(references) + 1)
         reached = 1 - (1 - SMOOTHING) ** LONGEST_DELAY
@@ -272,6 +292,8 @@ class DriftAlarm:
 
     def _take(self, values: dict[str, float]) -> None:
         """Go on with the charts by one image."""
+        if RAW[0] in values:
+            values = values | {n: p.corrected(values) for n, p in self._predictions.items()}
         for name in self.names:
             if name in values:
                 self._recent[name].append((self.count, values[name]))
@@ -307,6 +329,42 @@ class DriftAlarm:
         else:
             now, usual = float(np.median(values)), self._good[name][1]
         return Drift(name, since, now, usual, self._chart[name], self.limits[name])
+
+
+class _Prediction(NamedTuple):
+    """What other statistics let expect of one, by least squares on good images."""
+
+    name: str
+    others: tuple[str, ...]
+    middles: Doubles
+    """Means of the others."""
+    slopes: Doubles
+    values: Doubles
+    """Of good images, as they would be if the others were at their means."""
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Doubles], name: str, others: tuple[str, ...]) -> _Prediction:
+        """Learn from the columns of good images."""
+        known = np.stack([columns[other] for other in others], axis=1)
+        middles, spreads = known.mean(axis=0), known.std(axis=0)
+        varies = spreads > _ROUNDING * np.abs(middles)
+        spreads[~varies] = np.inf
+        left, sizes, right = np.linalg.svd((known - middles) / spreads, full_matrices=False)
+        kept = sizes > _ROUNDING * max(sizes[0], 1.0)
+        left, right = left[:, kept], right[kept] / sizes[kept, None]
+        values = columns[name]
+        away = values - values.mean()
+        along = left.T @ away
+        # So each image has the prediction that is learned from the others.
+        own = 1 / len(values) + (left**2).sum(axis=1)
+        rest = (away - left @ along) / np.maximum(1 - own, _ROUNDING)
+        return cls(name, others, middles, (along @ right) / spreads, values.mean() + rest)
+
+    def corrected(self, values: Mapping[str, float]) -> float:
+        """Return the value of an image as it would be if the others were at their means."""
+        others = np.array([values[other] for other in self.others])
+        with np.errstate(over="ignore", invalid="ignore"):  # of pixels up to the largest float
+            return float(values[self.name] - self.slopes @ (others - self.middles))
 
 
 @lru_cache

@@ -25,30 +25,33 @@ from imsim.validation import check_between, check_integer
 CONFIDENCE = 0.95
 """Of the interval of the false-alarm rate."""
 LEAST_UPDATE = 20
-"""Least images of an update that set a threshold of their own, and are looked at for odd ones."""
+"""Least images of an update that set a threshold of their own."""
 _LEAST_TAIL = 3
 """Least scores from which the tail beyond the largest score is learned."""
 FOLDS = 5
 """Parts of the good images; each in turn is held out to learn the threshold."""
 LEAST_LEFT = 2
 """Least images that a part leaves to learn from: a single one has no variety."""
-ROUNDS, GROWTH = 3, 1.5
-"""Most rounds of leaving out odd images and learning again, and the growth of their number from the
-first round on above which good images simply differ: without some of them, others are odd."""
+ROUNDS, GROWTH, FEW = 3, 1.5, 5
+"""Most rounds of leaving out odd images and learning again, and the growth of their number, or of
+this one, from the first round on above which good images simply differ: without some of them,
+others are odd."""
 FARTHEST_GOOD = 1.3
 """Times the median up to which a score is never odd. Good images that hardly differ have their
 fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
-FARTHEST_TRIMMED = 1.6
-"""The same of few short-tailed scores: clean ones were up to 1.6 times the median."""
-LEAST_ODD = 0.05
-"""Least share of odd images that are left out: of clean images, up to 4 % were beyond the fence."""
-LEAST_NUMBER, LEAST_SHORT = 5, 2
-"""Least number of odd ones; and of few scores of FSIM, whose tails are short if peeled."""
-FAR_OUT, FEW = 2.0, range(30, 100)
-"""Times the reach of the fence beyond which a single one of so few images is odd too (Tukey's
-outer fence), and of scores with longer tails only these: of 40 clean castings, up to seven were
-left out by the inner fence, and 15 % of fresh ones were false alarms. The quartiles of fewer images
-are too uncertain."""
+LEAST_ODD, LEAST_NUMBER = 0.05, 2
+"""Least share and number of odd images that are left out: of clean images a few are always far
+out, up to 4 % of many."""
+ODD_RATE = 2.5
+"""Times the false-alarm rate that the threshold keeps if the odd images are good after all, which
+few clean trainings have. With 2, four bad images beside 40 good ones would lift it to their scores:
+65 % instead of 97 % of bad potatoes were found."""
+LEAST_JUDGED = 40
+"""Least images of which some may be odd: the quartiles of fewer are too uncertain."""
+BEYOND, HIDING = 5 / 3, 100
+"""Times the fence for peeled images whose rim was learned from the three quarters least far out,
+since the others are then far: no clean one was beyond. It is tried with fewer images than this, of
+which each weighs much."""
 MOST_ODD = 0.25
 """Largest share of odd images. Above the upper quartile lie no more; but without those of earlier
 rounds it moves down."""
@@ -128,15 +131,19 @@ def threshold_at(scores: Doubles, rate: float) -> Threshold:
     return found
 
 
-def threshold_of(scores: Doubles, sizes: list[int], rate: float) -> Threshold:
+def threshold_of(scores: Doubles, sizes: list[int], rate: float, odd: Doubles) -> Threshold:
     """Return the threshold that keeps the rate among all scores, and in each update.
 
     The scores are those of the fit and of the updates in their order, `sizes` their numbers. NaN is
     no score. Few scores of an update do not count alone; nor do those of the fit, whose images may
-    be those of a day that is over.
+    be those of a day that is over. With the scores of the `odd` images, which may be good after
+    all, two and a half times the rate is kept.
     """
     every = scores[~np.isnan(scores)]
     found = threshold_at(every, rate)
+    if odd.size and ODD_RATE * rate < 1:
+        with silent(UserWarning):
+            found = max(found, threshold_at(np.concatenate([every, odd]), ODD_RATE * rate))
     ends = np.cumsum(sizes)
     for i, (start, end) in enumerate(pairwise(ends), 2):
         part = scores[start:end]
@@ -188,8 +195,6 @@ class CrossFit:
     """Returns columns of scores of images, by a model and their masks."""
     by_distances: bool = False
     """Whether the scores are distances of the model."""
-    short_tailed: bool = False
-    """Whether scores are FSIM's of peeled images: those of RMSE have longer tails, for example."""
     peel: VirtualPeel | None = None
     """Its rim is learned from the same images as each model; None leaves the images as they are."""
 
@@ -201,19 +206,18 @@ class CrossFit:
         model, columns = self.fit(new_model, odd)
         if fence is None:
             return model, columns, odd
-        judged = columns
-        if self.short_tailed and len(self.folds) > 1 and len(odd) in FEW:
+        hidden, good, first = odd, self, 0
+        if self.peel is not None and len(self.folds) > 1 and len(odd) < HIDING:
             # Bad images make the rim seem strong: a quarter that may be bad is not asked.
             total, _ = _oddness(columns, odd)
             suspect = total > np.quantile(total, 1 - MOST_ODD, method="higher")
-            judged = self.fit(new_model, suspect)[1]
-        good, first = self, 0
+            hidden = odd_ones(self.fit(new_model, suspect)[1], BEYOND * fence)
         for _ in range(ROUNDS):
-            found = odd_ones(judged, fence, odd, short_tailed=self.short_tailed)
+            found = odd_ones(columns, fence, odd) | hidden
             first = first or int(found.sum())
-            most = min(MOST_ODD * len(odd), GROWTH * max(first, LEAST_NUMBER))
-            if found.sum() > most:  # good images simply differ; of few, those that are left do
-                found = odd if self.short_tailed and len(odd) in FEW else np.zeros_like(odd)
+            most = min(MOST_ODD * len(odd), GROWTH * max(first, FEW))
+            if found.sum() > most:  # good images simply differ
+                found = np.zeros_like(odd)
             if (found == odd).all():
                 break
             odd = found
@@ -221,7 +225,6 @@ class CrossFit:
                 images = self.peel.learn_rim(good.images, self.masks, np.flatnonzero(~odd))
                 good = replace(self, images=images)
             model, columns = good.fit(new_model, odd)
-            judged = columns
             if not odd.any():
                 break
         return model, columns, odd
@@ -259,7 +262,7 @@ class CrossFit:
             return deepcopy(earlier).partial_fit(images[some], masks_at(self.masks, some))
 
         _, columns = self._held_out(taught, np.flatnonzero(~odd))
-        if fence is not None and len(odd) >= LEAST_UPDATE:
+        if fence is not None:
             odd = odd_ones(columns, fence)
             if odd.any():
                 _, columns = self._held_out(taught, np.flatnonzero(~odd))
@@ -281,9 +284,7 @@ class CrossFit:
         return model, columns
 
 
-def odd_ones(
-    columns: Doubles, reach: float, known: Booleans | None = None, *, short_tailed: bool = False
-) -> Booleans:
+def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> Booleans:
     r"""Return which images are beyond Tukey's upper fence.
 
     .. math:: q_3 + k (q_3 - q_1)
@@ -293,10 +294,8 @@ def odd_ones(
     a normal distribution; an odd score is then also at least 1.3 times the median. Of several
     columns the largest counts, each from its median in units of its interquartile range.
 
-    Few such images are none: without `known` ones it takes 5 % of those with a score, and five. Of
-    30 to 99 images, those with a reach of 2 k are odd however few, and only these; but of
-    `short_tailed` scores, two with a reach of k are enough, and since the odd ones themselves widen
-    the fence, it is set again without them as long as it finds more.
+    Few such images are none: without `known` ones it takes 5 % of those with a score, and two. Of
+    fewer than 40 images, none is odd.
 
     References
     ----------
@@ -304,28 +303,19 @@ def odd_ones(
     """
     if known is None:
         known = np.zeros(len(columns), np.bool_)
-    few = int(np.isfinite(columns).any(axis=1).sum()) in FEW
-    strict = few and short_tailed and not known.any()
-    total, is_far = _oddness(columns, known, FARTHEST_TRIMMED if strict else FARTHEST_GOOD)
+    total, is_far = _oddness(columns, known)
     judged = total > -math.inf
-    number = int(judged.sum())
-    far = FAR_OUT if few and not short_tailed else 1.0
-    found, left = np.zeros_like(is_far), judged & ~known
-    while left.any() and found.sum() <= MOST_ODD * number:
-        low, high = np.quantile(total[left], (0.25, 0.75))
-        found = is_far & (total > high + far * reach * (high - low))
-        if not (few and short_tailed and (found & left).any()):
-            break
-        left &= ~found
-    least = max(LEAST_SHORT if few else LEAST_NUMBER, round(LEAST_ODD * number))
-    if found.any() and not known.any() and found.sum() < least:
-        found &= few & (total > high + FAR_OUT * reach * (high - low))
+    left = judged & ~known
+    if not left.any() or judged.sum() < LEAST_JUDGED:
+        return np.zeros_like(known)
+    low, high = np.quantile(total[left], (0.25, 0.75))
+    found: Booleans = is_far & (total > high + reach * (high - low))
+    if not known.any() and found.sum() < max(LEAST_NUMBER, round(LEAST_ODD * judged.sum())):
+        found[:] = False
     return found
 
 
-def _oddness(
-    columns: Doubles, known: Booleans, farthest_good: float = FARTHEST_GOOD
-) -> tuple[Doubles, Booleans]:
+def _oddness(columns: Doubles, known: Booleans) -> tuple[Doubles, Booleans]:
     """Return how far images are from their median, and whether that is far enough to be odd."""
     total = np.full(len(columns), -math.inf)
     is_far = np.zeros(len(columns), np.bool_)
@@ -336,7 +326,7 @@ def _oddness(
             continue
         least = -math.inf
         if (values > 0).all():
-            values, least = np.log(values), math.log(farthest_good)
+            values, least = np.log(values), math.log(FARTHEST_GOOD)
         low, middle, high = np.quantile(values[usual], (0.25, 0.5, 0.75))
         if high > low:
             total[finite] = np.maximum(total[finite], (values - middle) / (high - low))

@@ -26,7 +26,7 @@ from imsim.anomaly import optional
 from imsim.anomaly.stacks import check_kind
 from imsim.whole_files import replacing
 
-FORMAT = 9
+FORMAT = 10
 """Version of the layout; a file with another one is refused."""
 ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"

@@ -59,6 +59,15 @@ def known(raw: Any, scores: Any = (), left_out: int = 0) -> Any:
     )
 
 
+def delay_of(alarm: DriftAlarm, raw: Any) -> int | None:
+    """Take rows of raw statistics of images with usual scores; return when the alarm speaks."""
+    for i, row in enumerate(raw):
+        alarm._take(dict(zip(RAW, row, strict=True)))
+        if alarm.drifts():
+            return i + 1
+    return None
+
+
 def as_raw(values: Any) -> Any:
     return np.repeat(np.asarray(values, dtype=float)[:, None], len(RAW), axis=1)
 
@@ -92,6 +101,31 @@ class TestWhatItSees:
         delay = first(alarm, detector, images)
         assert delay is not None
         assert delay < 40
+
+    def test_texture_that_mould_and_nuts_hide(self, monkeypatch):
+        """Three times the texture of bars: a twentieth of what good bars differ by."""
+        good, usual = (simulate.bars(n, size=SIZE, seed=n).images for n in (100, 40))
+        plain = simulate.items.texture
+        monkeypatch.setattr(simulate.items, "texture", lambda *a: 3 * plain(*a))
+        rough = simulate.bars(60, size=SIZE, seed=3).images
+        alarm = DriftAlarm(known(raw_statistics(good, None)))
+        assert delay_of(alarm, raw_statistics(usual, None)) is None
+        assert delay_of(alarm, raw_statistics(rough, None)) is not None
+
+    def test_a_structure_counts_from_what_coarser_details_let_expect(self):
+        rng = np.random.default_rng(0)
+        raw, live = rng.normal(0, 1, (2, 60, len(RAW)))
+        for name in drift.STRUCTURES:
+            for rows, more in ((raw, 0), (live, 1)):
+                rows[:, RAW.index(name)] = (
+                    50 * rows[:, RAW.index("lumps")] + rng.normal(0, 0.5, 60) + more
+                )
+        few, many = DriftAlarm(known(raw[:19])), DriftAlarm(known(raw))
+        assert not set(drift.STRUCTURES) & set(few.names)
+        for row in live:
+            delay_of(many, [row])
+        assert [d.name for d in many.drifts()] == [*drift.STRUCTURES]
+        assert all(0.5 < d.now - d.usual < 1.5 for d in many.drifts())
 
     def test_rejects_alone_are_no_drift(self, detector):
         images = potatoes(100, 6)

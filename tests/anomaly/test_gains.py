@@ -74,7 +74,7 @@ def test_drift_changes_no_score_and_no_verdict(
     if kind in ("rows", "both"):  # what the correction is for
         good = JUDGED.labels == 0
         alarms = [(plain.predict(x[good]) < 0).mean() for x in (images, JUDGED.images)]
-        assert alarms[0] > alarms[1] + 0.15
+        assert alarms[0] > alarms[1] + 0.05
 
 
 def test_without_drift_nothing_is_lost(detector: AnomalyDetector, plain: AnomalyDetector) -> None:

@@ -17,7 +17,14 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, simulate, statistics
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.held_out import FOLDS, check_groups, deal_folds, odd_ones, with_twins
+from imsim.anomaly.held_out import (
+    FOLDS,
+    check_groups,
+    deal_folds,
+    odd_ones,
+    threshold_of,
+    with_twins,
+)
 from imsim.anomaly.pca import MeanModel
 from imsim.anomaly.preparation import Card
 from imsim.errors import silent
@@ -125,21 +132,12 @@ def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
     bad = np.concatenate([good[:90], np.full((10, 1), 4.0)])
     assert not odd_ones(good, 1.5).any()
     np.testing.assert_array_equal(odd_ones(bad, 1.5), np.arange(100) >= 90)
-    # One of 30 to 99 has to be twice as far.
+    # Two of 40 are enough, and one is not.
     few = np.exp(rng.normal(0, 0.2, (40, 1)))
     few[0] = 4.0
-    np.testing.assert_array_equal(odd_ones(few, 1.5), np.arange(40) < 1)
-    few[0] = np.exp(
-        np.quantile(np.log(few), 0.75) + 2 * np.ptp(np.quantile(np.log(few), [0.25, 0.75]))
-    )
     assert not odd_ones(few, 1.5).any()
-    # Of few scores with short tails, two will do, and the farthest do not hide the others.
-    few[:4, 0] = np.exp(
-        np.quantile(np.log(few), 0.75)
-        + np.array([3.5, 2.8, 2.1, 1.5]) * np.ptp(np.quantile(np.log(few), [0.25, 0.75]))
-    )
-    assert odd_ones(few, 1.5).sum() < 4
-    np.testing.assert_array_equal(odd_ones(few, 1.5, short_tailed=True), np.arange(40) < 4)
+    few[1] = 4.0
+    np.testing.assert_array_equal(odd_ones(few, 1.5), np.arange(40) < 2)
     # Of more, four are too few to act on, and scores next to the median are never odd.
     assert not odd_ones(np.concatenate([good[:96], np.full((4, 1), 4.0)]), 1.5).any()
     close = np.concatenate([1 + rng.normal(0, 1e-3, (90, 1)), np.full((10, 1), 1.2)])
@@ -170,6 +168,14 @@ def test_bad_images_among_the_good_are_left_out() -> None:
     kept = whole(aggregate="mean", fence=None).fit(images)
     assert not kept.odd_
     assert kept.threshold_ > 2 * detector.threshold_
+
+
+def test_odd_images_that_are_good_after_all_cost_a_few_times_the_rate_at_most() -> None:
+    scores, odd = np.arange(100.0), np.arange(100.0, 110.0)
+    for rate, above in ((0.05, 13), (0.01, 2)):
+        value = threshold_of(scores, [100], rate, odd).value
+        assert (np.concatenate([scores, odd]) > value).sum() == above - 1
+        assert threshold_of(scores, [100], rate, odd[:0]).value <= 99
 
 
 def test_a_tenth_of_few_images_is_left_out() -> None:

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import imsim
+from imsim.anomaly import AnomalyDetector
 from imsim.anomaly.held_out import threshold_at
 from imsim.errors import silent
 
@@ -84,3 +85,14 @@ def test_any_number_of_infinite_scores_has_a_threshold(count: int) -> None:
             with silent(UserWarning), warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
                 assert not np.isnan(threshold_at(scores, 0.05).value)
+
+
+def test_the_description_says_what_the_images_can_promise() -> None:
+    good = 100 + np.random.default_rng(0).normal(0, 2, (30, 16, 16))
+    for rate, words in ((0.05, False), (0.01, True)):
+        with silent(UserWarning):
+            detector = AnomalyDetector(
+                preprocess=None, metric="se", false_alarm_rate=rate, random_state=0
+            ).fit(good)
+        told = detector.describe()["false alarms expected"]
+        assert ("largest of 30 scores, which promise 0.032 at best" in told) is words

@@ -257,7 +257,6 @@ def test_bad_frames_do_not_end_a_run(peel: xray.VirtualPeel) -> None:
     [
         ({"width": -1}, "width=-1"),
         ({"trend": 0}, "trend=0"),
-        ({"body": "a"}, "body='a'"),
         ({"kind": "photo"}, "kind='photo'"),
         ({"gains": "a"}, "gains='a'"),
     ],

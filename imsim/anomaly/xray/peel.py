@@ -42,6 +42,9 @@ _PIECES = 4
 """Parts of a piece of work, which stay in the cache: 8 images of 128x128 pixels."""
 _LEVELS = 12
 """Classes of absorbance for which the strength is learned."""
+_POWER = 0.75
+"""Of the strength, by which textures are divided: a body is as strong behind any absorbance. With 1
+bodies in thick parts are missed, with 0.5 noise in thick parts counts as one."""
 
 
 class Peeled(NamedTuple):
@@ -80,16 +83,13 @@ class VirtualPeel(Stored):
     3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, plus the
        same mean of the residual. The residual is clipped at three standard deviations of good
        texture, so that a foreign body does not bend the trend of its surroundings.
-    4. Division by :math:`\sigma(A)`, the strength of good texture behind that much absorbance:
-       fewer photons and thicker material make it stronger.
-    5. A matched filter for a small body within such texture: it damps the frequencies of good
-       texture, and smooths noise finer than the body.
-
-    6. Division by the strength that good texture has at this distance from the rim of the interior:
+    4. Division by :math:`\sigma(A)^{3/4}`, with the strength :math:`\sigma` of good texture behind
+       that much absorbance: fewer photons and thicker material make it stronger.
+    5. Division by the strength that good texture has at this distance from the rim of the interior:
        next to it, thickness changes most steeply, and the trend follows least.
 
-    The scale :math:`\sigma`, the filter and the rim are learned once from all good images: metal in
-    an image does not change its scale. The result is in standard deviations of good images.
+    The scale :math:`\sigma` and the rim are learned once from all good images: metal in an image
+    does not change its scale. The result is in standard deviations of good images.
 
     Parameters
     ----------
@@ -98,9 +98,6 @@ class VirtualPeel(Stored):
     trend : float
         Standard deviation of the Gaussian in pixels; bodies larger than about twice that count as
         thickness.
-    body : float
-        Standard deviation, in pixels, of the Gaussian body that the filter is matched to; bodies of
-        half to twice this size pass nearly as well.
     kind : {None, "transmission", "counts", "absorbance"}
         What pixel values mean: transmission with the open beam at 1, counts proportional to it
         (raw or 8-bit images with a bright background), or absorbance (the item is brighter). None
@@ -116,22 +113,13 @@ class VirtualPeel(Stored):
     kind_ : str
         What pixel values mean.
     levels_, sigmas_ : float32 array, shape (12,)
-        :math:`\sigma` at these levels of absorbance; linear between them, constant beyond.
+        Divisors at these levels of absorbance; linear between them, constant beyond.
     spread_ : float
         Standard deviation of the texture of good images, in units of absorbance.
-    autocovariance_ : float64 array, shape (16,)
-        Of good texture after step 4, by distance in pixels.
-    gain_ : float
-        Divisor of filtered textures.
     faults_ : bool array, shape (height, width)
         Faulty pixels of the detector.
     rim_ : float32 array, shape (16,)
         Divisors at distances of 1 to 16 pixels from the rim of the interior, and beyond.
-
-    References
-    ----------
-    Turin 1960, An introduction to matched filters, IRE Transactions on Information Theory 6,
-    311-329, doi:10.1109/TIT.1960.1057571.
 
     Examples
     --------
@@ -154,8 +142,6 @@ class VirtualPeel(Stored):
         ("sigmas", np.float32, "levels"),
         ("levels", np.float32, "levels"),
         ("spread", np.float64),
-        ("autocovariance", np.float64, signal.LAGS),
-        ("gain", np.float64),
         ("rim", np.float32, signal.REACH),
         ("faults", np.bool_, None, None),
     )
@@ -163,7 +149,6 @@ class VirtualPeel(Stored):
 
     width: int = 3
     trend: float = 5.0
-    body: float = 1.25
     kind: Literal["transmission", "counts", "absorbance"] | None = None
     gains: bool = True
 
@@ -212,11 +197,10 @@ class VirtualPeel(Stored):
         self.levels_, self.sigmas_ = _strength(texture, trend)
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
-        self.autocovariance_ = signal.autocovariance(equal, masks)
-        equal = [signal.filtered(t, self.autocovariance_, self.body) for t in equal]
         inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
-        self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
-        equal = [t / np.float32(self.gain_) for t in equal]
+        gain = np.float32(max(_deviation(inside), float(np.finfo(np.float32).tiny)))
+        self.sigmas_ *= gain
+        equal = [t / gain for t in equal]
         self.rim_ = signal.rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
@@ -241,9 +225,7 @@ class VirtualPeel(Stored):
         def peel(part: slice) -> dict[int, str]:
             found = self._texture(frames, part)
             inside = masks[part] = found.masks
-            texture = signal.filtered(self._equalised(found), self.autocovariance_, self.body)
-            texture /= np.float32(self.gain_)
-            result[part] = signal.divided_by_rim(texture, inside, self.rim_)
+            result[part] = signal.divided_by_rim(self._equalised(found), inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), stacks.batch_images(frames)))
@@ -281,13 +263,13 @@ class VirtualPeel(Stored):
 
     def _check_learned(self, arrays: Arrays) -> None:
         check_choice("kind", self.kind_, KINDS if self.kind is None else (self.kind,))
-        positive = [self.spread_, self.gain_, self.autocovariance_[0], *self.sigmas_, *self.rim_]
+        positive = [self.spread_, *self.sigmas_, *self.rim_]
         unlikely = self.faults_.all() or (np.diff(self.levels_) < 0).any()
         if min(positive) <= 0 or unlikely:
             raise imsim.OptionError("the scale of the peel is none that good images have")
 
     def _equalised(self, found: _Texture) -> Floats:
-        """Return texture divided by the strength of good texture at its absorbance; 0 outside."""
+        """Return texture divided by what good texture at its absorbance has; 0 outside."""
         result = np.zeros(found.texture.shape, dtype=np.float32)
         sigma = np.interp(found.trend[found.masks], self.levels_, self.sigmas_)
         result[found.masks] = found.texture[found.masks] / sigma
@@ -365,7 +347,6 @@ class VirtualPeel(Stored):
     def _check_parameters(self) -> None:
         check_integer("width", self.width, 0, 1000)
         check_number("trend", self.trend, 0.5, 1000)
-        check_number("body", self.body, 0.1, 1000)
         check_choice("kind", self.kind, (None, *KINDS))
         check_flag("gains", self.gains)
 
@@ -387,7 +368,7 @@ def _deviation(values: NDArray[Any]) -> float:
 
 
 def _strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
-    """Return levels of absorbance, and the standard deviation of the texture at each of them."""
+    """Return levels of absorbance, and the divisor of the texture at each of them."""
     edges = np.quantile(trend, np.linspace(0, 1, _LEVELS + 1))
     which = np.clip(np.searchsorted(edges, trend, side="right") - 1, 0, _LEVELS - 1)
     classes = [which == k for k in range(_LEVELS) if (which == k).any()]
@@ -400,4 +381,4 @@ def _strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
     # A class without noise, such as an opaque one, must not amplify small deviations.
     sigmas = np.maximum(sigmas, 0.1 * np.median(sigmas[sigmas > 0]))
     levels = np.array([np.median(trend[c]) for c in classes], dtype=np.float32)
-    return levels, sigmas.astype(np.float32)
+    return levels, (sigmas**_POWER).astype(np.float32)
