@@ -11,6 +11,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -64,7 +65,14 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
     if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
         return shapes[0]
-    return np.broadcast_shapes(*shapes)
+    found = []
+    # Not by NumPy, which does not take the sizes of JAX and PyTorch where these are symbols.
+    for sizes in zip_longest(*map(reversed, shapes), fillvalue=1):
+        longer = [size for size in sizes if size != 1] or [1]
+        if any(size != longer[0] for size in longer):
+            raise ValueError(f"shapes {shapes} do not broadcast")
+        found.append(longer[0])
+    return tuple(reversed(found))
 
 
 def remembered(function: F) -> F:

@@ -130,7 +130,7 @@ def filters_like(image: Array) -> FilterBank:
     if is_compiling():  # a graph holds no arrays of NumPy, whose size is that of the first image
         xp = array_namespace(image)
         return _filters(height, width, xp, dtype=image.dtype, device=image.device)
-    bank = filter_bank(height, width)
+    bank = filter_bank(int(height), int(width))  # of tensors, under torch.jit.trace
     return bank._replace(radial=constant(bank.radial, image), angular=constant(bank.angular, image))
 
 

@@ -227,6 +227,7 @@ ODD: dict[str, Callable[[np.ndarray], Any]] = {
     "with a mask": lambda image: torch.masked.masked_tensor(
         torch.tensor(image), torch.tensor(image) > 0
     ),
+    "packed": lambda image: torch.empty(image.shape, dtype=torch.float4_e2m1fn_x2),
     "8-bit floats of NumPy": lambda image: np.asarray(jax.numpy.asarray(image, "float8_e5m2")),
 }
 
@@ -238,6 +239,12 @@ def test_tensors_without_plain_numbers_are_named(odd: Callable[[np.ndarray], Any
     for facts in imsim.METRICS.values():
         with pytest.raises(imsim.DTypeError, match=r"^b (is a|has dtype)"):
             facts.function(image, odd(image), data_range=1)
+
+
+def test_a_deleted_data_range_is_named() -> None:
+    image = np.ones((24, 25))
+    with pytest.raises(imsim.DTypeError, match=r"data_range is a .* whose memory is freed"):
+        imsim.psnr(image, image, data_range=deleted(np.float64(1)))
 
 
 def test_long_integers_of_torch_that_no_kernel_reads() -> None:
