@@ -74,6 +74,8 @@ def _library(value: Any) -> Callable[..., Any] | None:
     """Return the caller for arrays of a library, by the module of their type."""
     if isinstance(value, Differentiated):
         return _call_differentiated
+    if isinstance(value, np.ndarray):  # of whose module torch.compile knows nothing
+        return None
     module = type(value).__module__
     if module == "torch" or module.startswith("torch."):
         return _call_torch
@@ -144,6 +146,9 @@ def _call_differentiated(function: Function, given: Given, gradient: Gradient | 
 def _call_torch(function: Function, given: Given, gradient: Gradient | None) -> Any:
     import torch
 
+    if torch.compiler.is_compiling():  # which traces less of arrays than of tensors
+        of_numpy = (np.ndarray, np.generic)
+        return function(*(torch.as_tensor(v) if isinstance(v, of_numpy) else v for v in given))
     lent = None if _torch_traces(torch) else _lent(_torch_view, given)
     if lent is None:
         return function(*given)

@@ -61,6 +61,11 @@ def is_compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
+def outside_graphs(function: F) -> F:
+    """Return a function that torch.compile calls, and does not look into."""
+    return cast(F, sys.modules["torch"].compiler.disable(function))
+
+
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
     if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
@@ -322,7 +327,10 @@ def first_largest(weights: Array) -> Array:
     xp = array_namespace(weights)
     flat = xp.reshape(without_gradient(weights), (*weights.shape[:-2], -1))
     places = xp.arange(flat.shape[-1], device=device(flat))
-    return xp.reshape(places == xp.argmax(flat, axis=-1)[..., None], weights.shape)
+    are_largest = flat == xp.max(flat, axis=-1, keepdims=True)
+    # Not by argmax: its int64 is unknown to devices that hold 32 bits.
+    first = xp.min(where_valid(are_largest, places, 2**31 - 1), axis=-1, keepdims=True)
+    return xp.reshape(places == first, weights.shape)
 
 
 def at_largest(values: Array, weights: Array) -> Array:

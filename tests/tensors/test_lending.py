@@ -273,3 +273,28 @@ def test_gradients_do_not_pass_labelled_arrays() -> None:
     labelled = xarray.DataArray(np.ones((24, 25)))
     with pytest.raises(imsim.DTypeError, match=r"^b is a torch\.Tensor.*grad"):
         imsim.rmse(labelled, torch.ones(24, 25, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", ["psnr", "se_map"])
+def test_torch_compiles_with_arrays_of_numpy(name: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    options: dict[str, Any] = {"mask": blob_mask(rng, *FRAME), "data_range": np.float64(255)}
+    function = getattr(imsim, name)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: function(x, b, **options), backend="eager", fullgraph=True)
+    np.testing.assert_allclose(compiled(torch.tensor(a)), function(a, b, **options), rtol=1e-12)
+
+
+def test_torch_compile_does_not_look_into_what_it_cannot_trace(rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    x, y = map(torch.tensor, (a, b))
+
+    def step() -> list[float]:
+        found = [float(facts.function(a, b, data_range=255)) for facts in imsim.METRICS.values()]
+        found += [float(imsim.issm(x, y, data_range=255)), float(imsim.se(x, b.tolist()))]
+        by_region = imsim.regions(x, y, np.ones(FRAME, int), ["se"])["se"]
+        return [*found, *by_region, *imsim.align(a, b).shift]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda v: v + torch.tensor(step()), backend="eager")
+    np.testing.assert_array_equal(compiled(torch.zeros(())), torch.tensor(step()))
