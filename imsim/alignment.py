@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,13 @@ from imsim import tensors, validation
 from imsim.errors import DTypeError, MaskError, ShapeError
 from imsim.inputs import on_common_namespace, to_namespace, to_numpy
 from imsim.masks import check_mask
-from imsim.portable.arrays import device, has_values, without_gradient
+from imsim.portable.arrays import (
+    device,
+    has_values,
+    is_compiling,
+    outside_graphs,
+    without_gradient,
+)
 from imsim.shifts import Scene, find_shift, moved, translated
 from imsim.typing import Array, ImageLike, MaskLike
 
@@ -129,6 +135,9 @@ def align(
     """
     validation.check_integer("max_shift", max_shift, 0)
     validation.check_flag("subpixel", subpixel)
+    if is_compiling():
+        own: dict[str, Any] = {"max_shift": max_shift, "channel_axis": channel_axis}
+        return outside_graphs(align)(a, b, mask, subpixel=subpixel, **own)
     images = _one_pair(a, b, channel_axis)
     valid = check_mask(mask, images)
     if valid is not None and valid.ndim != 3:

@@ -99,6 +99,9 @@ def score(
     `kernel` takes the place of the record's.
     """
     a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
+    if arrays.is_compiling() and _is_no_part_of_graphs(metric, a, b, mask, weights):
+        own = {"weight_power": weight_power, "kernel": kernel, **options}
+        return arrays.outside_graphs(score)(metric, formula, shared, **own)
     check_memory(memory)
     ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
@@ -115,6 +118,15 @@ def score(
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
     return _called(metric, scored, in_blocks, again, shared, options, gradient=gradient)
+
+
+def _is_no_part_of_graphs(metric: str, a: Any, b: Any, *others: Any) -> bool:
+    """Whether torch.compile, which looks on, cannot trace a call, such as one of NumPy arrays."""
+    are_arrays = all(
+        v is None or arrays.is_tensor(v) or type(v) is np.ndarray for v in (a, b, *others)
+    )
+    is_traced = arrays.is_tensor(a) or arrays.is_tensor(b)
+    return METRICS[metric].numpy_only or not (is_traced and are_arrays)
 
 
 def _scored(
@@ -150,7 +162,10 @@ def score_map(
     **options: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input; see `score`."""
-    a, b, _, _, data_range, channel_axis, ndim, _, memory = shared
+    a, b, mask, weights, data_range, channel_axis, ndim, _, memory = shared
+    if arrays.is_compiling() and _is_no_part_of_graphs(metric, a, b, mask, weights):
+        own = {"out": out, "weight_power": weight_power, **options}
+        return arrays.outside_graphs(score_map)(metric, formula, shared, **own)
     ndim = check_ndim(ndim)
     facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)

@@ -30,7 +30,8 @@ class ImsimError(ValueError):
     """
 
     def __init__(self, message: str = "", remedy: str | None = None) -> None:
-        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        # Not by super(), which torch.compile does not know: it would hide the message.
+        self.args = (message if remedy is None else f"{message}; {remedy}",)
         self.message, self.remedy = message, remedy
 
 

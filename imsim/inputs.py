@@ -334,9 +334,11 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
 
 
 def to_namespace(name: str, array: Array, xp: ModuleType, where: Any) -> Array:
-    """Convert a NumPy array of any layout and byte order."""
-    # PyTorch warns of memory that it may not write to.
-    plain = np.require(array, array.dtype.newbyteorder("="), ("C", "W"))
+    """Convert a copy of a NumPy array of any layout and byte order.
+
+    PyTorch would share its memory, and not notice what changes it before a backward pass.
+    """
+    plain = np.array(array, array.dtype.newbyteorder("="), order="C")
     try:
         with np.errstate(over="ignore"):  # told below
             found = xp.asarray(plain, device=where)
@@ -387,6 +389,7 @@ def check_real(name: str, array: Array) -> None:
         kinds = ("bool", "integral", "real floating")
         try:
             known = array_namespace(array).isdtype(array.dtype, kinds)
+            known = known and not str(array.dtype).endswith("_x2")  # two numbers in one
         except TypeError:  # JAX's keys of random numbers
             known = False
     if not known:

@@ -12,6 +12,7 @@ from imsim.comparison import Columns, warn_of_range
 from imsim.errors import DTypeError, EmptyMaskWarning, ImsimError, ShapeError, warn
 from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
+from imsim.portable.arrays import is_compiling, outside_graphs
 from imsim.region_scores import Scorer, Survey, survey
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike
@@ -207,6 +208,9 @@ def regions(
     array([0., 1., 0.])
     """
     names = check_names("metrics", metrics, METRICS)
+    if is_compiling():
+        own: dict[str, Any] = {"channel_axis": channel_axis, "ndim": ndim, "spacing": spacing}
+        return outside_graphs(regions)(a, b, labels, names, data_range=data_range, **own)
     axes = check_ndim(ndim)
     spacing = check_spacing(spacing, axes)
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)

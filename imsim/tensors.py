@@ -9,6 +9,7 @@ Neither library is imported here unless an array of it came in.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -92,6 +93,8 @@ def _library(value: Any) -> Callable[..., Any] | None:
     """Return the caller for arrays of a library, by the module of their type."""
     if isinstance(value, Differentiated):
         return _call_differentiated
+    if isinstance(value, np.ndarray):  # of whose module torch.compile knows nothing
+        return None
     module = type(value).__module__
     if module == "torch" or module.startswith("torch."):
         return _call_torch
@@ -162,6 +165,9 @@ def _call_differentiated(function: Function, given: Given, gradient: Gradient | 
 def _call_torch(function: Function, given: Given, gradient: Gradient | None) -> Any:
     import torch
 
+    if torch.compiler.is_compiling():  # which traces less of arrays than of tensors
+        of_numpy = (np.ndarray, np.generic)
+        return function(*(torch.as_tensor(v) if isinstance(v, of_numpy) else v for v in given))
     lent = None if _torch_traces(torch) else _lent(_torch_view, given)
     if lent is None:
         return function(*given)
@@ -359,15 +365,17 @@ def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
         if found is None:
             return jax.jvp(by_formula, tuple(images), tuple(map(filled, tangents)))
         scores = _jax_put(scores, images[0])
-        along: Any = 0
+        parts = []
         for k, tangent in moving.items():
-            gradients = _jax_put(found[k], images[0])
+            # A bare number would be moved to the device in a way that may be disallowed.
+            own = found[k], found[k] != 0, found[k].dtype.type(0)
+            gradients, are_some, zero_there = (_jax_put(v, images[0]) for v in own)
             # JAX does not mix floats of 8 bits with others.
             t = gradient.in_order(tangent, jax.numpy).astype(gradients.dtype)
             # 0 outside the mask, even where what comes from above is infinite.
-            products = jax.numpy.where(gradients != 0, gradients * t, 0)
-            along += products.sum((-3, -2, -1)).astype(scores.dtype)
-        return scores, along
+            products = jax.numpy.where(are_some, gradients * t, zero_there)
+            parts.append(products.sum((-3, -2, -1)).astype(scores.dtype))
+        return scores, functools.reduce(operator.add, parts)
 
     scored.defjvp(rule, symbolic_zeros=True)
     return scored(*(given[k] for k in places))

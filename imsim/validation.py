@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from imsim import errors
-from imsim.inputs import MEMORY, is_usual, on_common_namespace
+from imsim.inputs import MEMORY, as_array, is_usual, on_common_namespace
 from imsim.portable import arrays
 from imsim.portable.pair import Pair
 from imsim.portable.windows import lengths_of
@@ -136,6 +136,8 @@ def check_data_range(
     is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
     # Dask's Delayed has attributes that compare as nothing.
     if isinstance(axes, int) and axes == 0 and not is_span:
+        if not arrays.is_of_numpy(value):
+            value = as_array("data_range", value)
         if not arrays.has_values(value):
             return _traced_data_range(value, xp)
         given, value = (
@@ -226,6 +228,11 @@ def check_images(
         depth=None if ndim == 2 else _depth(x, channel_axis),
     )
     _check_device(images.data_range, x)
+    if arrays.is_of_jax(x) and not all(isinstance(n, int) for n in images.x.shape[-3:]):
+        raise errors.ShapeError(
+            f"a has shape {tuple(x.shape)}, with symbols for more than axes of the batch",
+            "export it for images of one size",
+        )
     same_depth = ndim == 2 or images.depth == _depth(y, channel_axis)
     if images.x.shape == images.y.shape and same_depth:
         return images

@@ -102,8 +102,8 @@ def _unchecked(array: Array, images: Images, mask: Array | None) -> tuple[Images
     array = arrays.where_valid(mask, array)
     largest = xp.max(arrays.without_gradient(array), axis=PER_CHANNEL, keepdims=True)
     allowed = xp.all(xp.isfinite(array) & (array >= 0), axis=PER_CHANNEL, keepdims=True)
-    unit = arrays.where_valid(allowed, _unit_of(largest), math.nan)
-    valid = _that_count(array, largest)
+    unit = arrays.where_valid(allowed, _unit_of(largest), 1.0)
+    valid = _that_count(array, largest) & allowed  # none of an image whose weights are not allowed
     return _weighted(images, arrays.where_valid(valid, array), unit), valid
 
 

@@ -79,7 +79,7 @@ def test_pixels_outside_influence_no_bit_of_strict_arrays(
     ("name", "masked"),
     [
         ("no_float64", False),
-        ("no_float64", True),
+        ("no_x64", True),
         ("device1", True),
         pytest.param("device1", False, marks=pytest.mark.thorough),
     ],
@@ -94,11 +94,26 @@ def test_everything_lands_on_the_device_of_the_images(
     arrays = (xp.asarray(image, device=place) for image in (a, b))
     got = variant(*arrays, mask=None if mask is None else xp.asarray(mask, device=place))
     assert got.device == place
-    if name == "no_float64":
+    if name.startswith("no"):
         assert got.dtype == xp.float32
     compare(
         xp.asarray(got, device=xp.Device("CPU_DEVICE")), variant(a, b, mask=mask), xp, "float32"
     )
+
+
+@pytest.mark.parametrize("name", [n for n, m in imsim.METRICS.items() if not m.numpy_only])
+def test_weights_with_numbers_of_32_bits_and_an_older_standard(
+    name: str, rng: np.random.Generator
+) -> None:
+    xp, variant = array_api_strict, Variant(name)
+    a, b, weights = (
+        v.astype(np.float32) for v in (*textured_pair(rng, *FRAME), np.eye(*FRAME) + 1)
+    )
+    place = xp.Device("no_x64")
+    with xp.ArrayAPIStrictFlags(api_version="2023.12"):
+        images = (xp.asarray(v, device=place) for v in (a, b))
+        got = variant(*images, weights=xp.asarray(weights, device=place))
+    np.testing.assert_allclose(float(got), variant(a, b, weights=weights), rtol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["device1", "no_float64"])

@@ -121,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "finite",
         "inputs",
+        "portable",
         "region_scores",
         "registry",
         "tensors",

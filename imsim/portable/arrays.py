@@ -12,6 +12,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -61,11 +62,23 @@ def is_compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
+def outside_graphs(function: F) -> F:
+    """Return a function that torch.compile calls, and does not look into."""
+    return cast(F, sys.modules["torch"].compiler.disable(function))
+
+
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
     if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
         return shapes[0]
-    return np.broadcast_shapes(*shapes)
+    found = []
+    # Not by NumPy, which does not take the sizes of JAX and PyTorch where these are symbols.
+    for sizes in zip_longest(*map(reversed, shapes), fillvalue=1):
+        longer = [size for size in sizes if size != 1] or [1]
+        if any(size != longer[0] for size in longer):
+            raise ValueError(f"shapes {shapes} do not broadcast")
+        found.append(longer[0])
+    return tuple(reversed(found))
 
 
 def remembered(function: F) -> F:
@@ -318,7 +331,10 @@ def first_largest(weights: Array) -> Array:
     xp = array_namespace(weights)
     flat = xp.reshape(without_gradient(weights), (*weights.shape[:-2], -1))
     places = xp.arange(flat.shape[-1], device=device(flat))
-    return xp.reshape(places == xp.argmax(flat, axis=-1)[..., None], weights.shape)
+    are_largest = flat == xp.max(flat, axis=-1, keepdims=True)
+    # Not by argmax: its int64 is unknown to devices that hold 32 bits.
+    first = xp.min(where_valid(are_largest, places, 2**31 - 1), axis=-1, keepdims=True)
+    return xp.reshape(places == first, weights.shape)
 
 
 def at_largest(values: Array, weights: Array) -> Array:

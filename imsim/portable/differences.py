@@ -71,7 +71,8 @@ def scaled_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Ar
     is_beyond = xp.any(~xp.isfinite(difference), axis=axis, keepdims=True)
     difference = xp.where(is_beyond, x / 2 - y / 2, difference)
     unit = scaling_unit(difference, axis=axis)
-    common = xp.where(is_beyond, 2 * xp.ones_like(unit), 1.0)
+    one = xp.ones_like(unit)
+    common = xp.where(is_beyond, 2 * one, one)
     return difference / unit, (common * unit)[..., 0, 0]
 
 

@@ -130,7 +130,7 @@ def filters_like(image: Array) -> FilterBank:
     if is_compiling():  # a graph holds no arrays of NumPy, whose size is that of the first image
         xp = array_namespace(image)
         return _filters(height, width, xp, dtype=image.dtype, device=image.device)
-    bank = filter_bank(height, width)
+    bank = filter_bank(int(height), int(width))  # of tensors, under torch.jit.trace
     return bank._replace(radial=constant(bank.radial, image), angular=constant(bank.angular, image))
 
 
@@ -143,7 +143,9 @@ def median(values: Array, valid: Array | None) -> Array:
     if valid is None:
         return (ordered[..., last // 2] + ordered[..., last - last // 2]) / 2
     rank = xp.arange(last + 1, device=device(values))
-    n = xp.sum(xp.astype(xp.reshape(valid, (*valid.shape[:-2], -1)), rank.dtype), axis=-1)
+    n = xp.sum(
+        xp.astype(xp.reshape(valid, (*valid.shape[:-2], -1)), rank.dtype), axis=-1, dtype=rank.dtype
+    )
     zero = xp.zeros_like(ordered)
     lower = xp.sum(xp.where(rank == ((n - 1) // 2)[..., None], ordered, zero), axis=-1)
     upper = xp.sum(xp.where(rank == (n // 2)[..., None], ordered, zero), axis=-1)

@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
+    array_namespace,
     is_one_plane,
     to_widest_float,
     unstacked,
@@ -128,8 +129,8 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
         if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
-            flat = is_flat(p) & is_flat(q) & (c2 == 0)
-            dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
+            flat = _where_zero(c2, is_flat(p) & is_flat(q))
+            dark = _where_zero(c1, is_dark(p, window) & is_dark(q, window))
             found = zero_rules(luminance, structure, flat, dark)
         else:
             found = luminance.top / luminance.bottom * (structure.top / structure.bottom)
@@ -151,6 +152,13 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
         found, scored, window.lengths, step=factor, is_padded=is_padded, weights=positions
     )
     return local if depth == pair.depth else local.as_volume()
+
+
+def _where_zero(constant: Any, flags: Array) -> Array:
+    """Return the flags where a constant, a number or an array, is 0."""
+    if isinstance(constant, float):  # torch.jit.trace knows no `and` of an array and a number
+        return flags if constant == 0 else array_namespace(flags).zeros_like(flags)
+    return flags & (constant == 0)
 
 
 def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:

@@ -197,6 +197,13 @@ def test_partner_and_mask_of_inference_mode(variant: Variant, rng: np.random.Gen
     np.testing.assert_array_equal(a.grad, want)
 
 
+def test_jax_moves_nothing_that_was_not_asked_to_move(rng: np.random.Generator) -> None:
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME))
+    with jax.transfer_guard("disallow"):
+        score, pull = jax.vjp(imsim.se, a, b)
+        pull(score)
+
+
 @each_variant
 def test_bits_do_not_depend_on_where_memory_lies(
     variant: Variant, rng: np.random.Generator

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import torch
 from libraries import JAX, TORCH, Library
 from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, spread_mask, textured_pair
 
@@ -199,6 +200,20 @@ def test_of_jax_are_finite(variant: Variant, rng: np.random.Generator) -> None:
         function = scalar(JAX, variant, mask=JAX.asarray(mask))
         found = JAX.gradients(function, *images, is_compiled=True)
     check_cases(found, mask)
+
+
+@each_few
+def test_arrays_of_numpy_may_change_before_the_backward_pass(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
+    mask = blob_mask(rng, *FRAME)
+    x = torch.tensor(a, requires_grad=True)
+    total = TORCH.weighted_sum(variant(x, b, mask=mask))
+    (want,) = torch.autograd.grad(total, x, retain_graph=True)
+    b *= 2
+    mask[...] = True
+    np.testing.assert_array_equal(torch.autograd.grad(total, x)[0], want)
 
 
 @each

@@ -227,6 +227,7 @@ ODD: dict[str, Callable[[np.ndarray], Any]] = {
     "with a mask": lambda image: torch.masked.masked_tensor(
         torch.tensor(image), torch.tensor(image) > 0
     ),
+    "packed": lambda image: torch.empty(image.shape, dtype=torch.float4_e2m1fn_x2),
     "8-bit floats of NumPy": lambda image: np.asarray(jax.numpy.asarray(image, "float8_e5m2")),
 }
 
@@ -238,6 +239,12 @@ def test_tensors_without_plain_numbers_are_named(odd: Callable[[np.ndarray], Any
     for facts in imsim.METRICS.values():
         with pytest.raises(imsim.DTypeError, match=r"^b (is a|has dtype)"):
             facts.function(image, odd(image), data_range=1)
+
+
+def test_a_deleted_data_range_is_named() -> None:
+    image = np.ones((24, 25))
+    with pytest.raises(imsim.DTypeError, match=r"data_range is a .* whose memory is freed"):
+        imsim.psnr(image, image, data_range=deleted(np.float64(1)))
 
 
 def test_long_integers_of_torch_that_no_kernel_reads() -> None:
@@ -266,3 +273,28 @@ def test_gradients_do_not_pass_labelled_arrays() -> None:
     labelled = xarray.DataArray(np.ones((24, 25)))
     with pytest.raises(imsim.DTypeError, match=r"^b is a torch\.Tensor.*grad"):
         imsim.rmse(labelled, torch.ones(24, 25, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", ["psnr", "se_map"])
+def test_torch_compiles_with_arrays_of_numpy(name: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    options: dict[str, Any] = {"mask": blob_mask(rng, *FRAME), "data_range": np.float64(255)}
+    function = getattr(imsim, name)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: function(x, b, **options), backend="eager", fullgraph=True)
+    np.testing.assert_allclose(compiled(torch.tensor(a)), function(a, b, **options), rtol=1e-12)
+
+
+def test_torch_compile_does_not_look_into_what_it_cannot_trace(rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    x, y = map(torch.tensor, (a, b))
+
+    def step() -> list[float]:
+        found = [float(facts.function(a, b, data_range=255)) for facts in imsim.METRICS.values()]
+        found += [float(imsim.issm(x, y, data_range=255)), float(imsim.se(x, b.tolist()))]
+        by_region = imsim.regions(x, y, np.ones(FRAME, int), ["se"])["se"]
+        return [*found, *by_region, *imsim.align(a, b).shift]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda v: v + torch.tensor(step()), backend="eager")
+    np.testing.assert_array_equal(compiled(torch.zeros(())), torch.tensor(step()))

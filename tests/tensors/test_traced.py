@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 import torch
@@ -84,6 +85,28 @@ def test_torch_exports_any_batch(variant: Variant) -> None:
     equal(exported.module()(*more), variant(*more), close=1e-5)
 
 
+@pytest.mark.parametrize("name", ["fsim", "se_map", "uiq"])
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of sizes, which stay those
+def test_torch_jit_traces_for_any_batch(name: str) -> None:
+    """Sizes are tensors there, which neither caches nor every operation take."""
+    variant = Variant(name.removesuffix("_map"), is_map=name.endswith("_map"))
+    a, b, mask = map(torch.asarray, in_batches(variant))
+    function = with_range(variant)
+    traced = torch.jit.trace(lambda *v: function(*v, 255), (a, b, mask[0]), check_trace=False)
+    got, want = traced(b[:1], a[:1], mask[1]), function(b[:1], a[:1], mask[1], 255)
+    assert got.shape == want.shape
+    equal(got, want)
+
+
+def test_pytorch_says_what_is_wrong_within_a_graph() -> None:
+    image = torch.ones(24, 24)
+    torch._dynamo.reset()
+    compiled = torch.compile(imsim.ssim, backend="eager", fullgraph=True)
+    with pytest.raises(RuntimeError, match=r"DataRangeError.*data_range=-1"):
+        compiled(image, image, data_range=-1)
+
+
 @each
 def test_nobody_asks_for_values_where_pytorch_looks_on(variant: Variant) -> None:
     """Modes that record what is computed, or only shapes, give no value out."""
@@ -138,6 +161,20 @@ def test_jax_traces_once_with_everything_traced(variant: Variant) -> None:
     for one in (mask, None):
         shape = jax.eval_shape(with_range(variant), a.astype("f4"), b.astype("f4"), one, 255.0)
         assert shape.shape[0] == 2
+
+
+@each
+def test_jax_exports_any_batch(variant: Variant) -> None:
+    image, mask = in_batches(variant)[1:]
+    (images,) = jax.export.symbolic_shape("images")
+    batch = jax.ShapeDtypeStruct((images, *image.shape[1:]), "f4")
+    exported = jax.export.export(jax.jit(lambda x, y: variant(x, y, mask=mask[0])))
+    one = jax.ShapeDtypeStruct(image.shape[1:], "f4")
+    assert exported(batch, one).out_avals[0].shape[0] == images
+    height, width = jax.export.symbolic_shape("height, width")
+    images_of_any_size = jax.ShapeDtypeStruct((height, width), "f4")
+    with pytest.raises(imsim.ShapeError, match=r"a has shape \(.*symbols"):
+        jax.export.export(jax.jit(imsim.rmse))(images_of_any_size, images_of_any_size)
 
 
 @pytest.mark.parametrize("name", ["gmsd", "psnr", "sre"])
