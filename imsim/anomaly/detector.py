@@ -117,8 +117,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
         of interquartile ranges above the upper quartile. At least 5 % and two images have to be
-        so, of at least 40, and a quarter at most. In case they are good after all, the threshold
-        keeps 2.5 times the rate among all images, these included. None keeps all images.
+        so, of at least 40, and a quarter at most; of fewer than 100 images as they are, those twice
+        as far. In case they are good after all, the threshold keeps 2.5 times the rate among all
+        images, these included. None keeps all images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 

@@ -46,6 +46,9 @@ ODD_RATE = 2.5
 """Times the false-alarm rate that the threshold keeps if the odd images are good after all, which
 few clean trainings have. With 2, four bad images beside 40 good ones would lift it to their scores:
 65 % instead of 97 % of bad potatoes were found."""
+OUTER = 2.0
+"""Times the fence, Tukey's outer one, for so few images as they are (see `HIDING`), whose scores
+have long tails: of 40 to 60 clean ones, up to seven were beyond the inner one."""
 LEAST_JUDGED = 40
 """Least images of which some may be odd: the quartiles of fewer are too uncertain."""
 BEYOND, HIDING = 5 / 3, 100
@@ -206,6 +209,8 @@ class CrossFit:
         model, columns = self.fit(new_model, odd)
         if fence is None:
             return model, columns, odd
+        if self.peel is None and len(odd) < HIDING:
+            fence *= OUTER
         hidden, good, first = odd, self, 0
         if self.peel is not None and len(self.folds) > 1 and len(odd) < HIDING:
             # Bad images make the rim seem strong: a quarter that may be bad is not asked.
