@@ -312,7 +312,8 @@ def _evaluate(
         kernel = kernel_instead or kernels.loaded(load_kernel)
     refusal = None
     if _engine == "fast":
-        refusal = f"engine='fast' has no kernel for {facts.name} on this input and these options"
+        lacks = f"engine='fast' has no kernel for {facts.name}"
+        refusal = f"{lacks} on this input and with these options"
     others = formula, kernel, options, by_pixel, refusal
     with _quiet(images):
         try:
