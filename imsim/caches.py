@@ -184,8 +184,9 @@ def clear_caches() -> None:
     These are filters and weights that depend on the size of the images and on options, such as
     the filter bank of `fsim`. Images, and results computed from them, are never looked up again.
     The arrays take at most 64 MiB in total. The next call that needs an array makes it again.
-    Released as well is memory, at most 32 MiB, in which chunks of Dask arrays were joined. Besides,
-    each thread keeps up to 6 MiB in which it computes windows, until it ends.
+    Released as well is memory, at most 32 MiB, in which chunks of Dask arrays were joined and
+    gradients of FSIM were computed. Besides, each thread keeps up to 6 MiB in which it computes
+    windows, until it ends.
 
     Examples
     --------

@@ -283,11 +283,11 @@ PLACES = 1 << 14
 
 def _without_near(where: Array, x: Array, y: Array, inside: Array | None, limit: float) -> Array:
     """Leave out pixels whose values both images have within one pixel, inside the mask."""
-    left, places = where.copy(), np.flatnonzero(where)
+    left, differing = where.copy(), np.flatnonzero(where)
     last = np.array(where.shape)[:, None] - 1
     x, y = (image.reshape(-1, image.shape[-1]) for image in (x, y))
-    for start in range(0, places.size, PLACES):
-        some = places[start : start + PLACES]
+    for start in range(0, differing.size, PLACES):
+        some = differing[start : start + PLACES]
         here = np.array(np.unravel_index(some, where.shape))
         values = x.take(some, axis=0), y.take(some, axis=0)
         near = np.zeros((2, here.shape[1]), np.bool_)

@@ -393,6 +393,9 @@ def _check_slopes(a: Array, b: Array, axes: list[int]) -> None:
 
     weight = np.ones(a.shape[1:])
     of_a, of_b, of_both = (_products(*pair, weight) for pair in ((a, a), (b, b), (a, b)))
+    for slopes, own in ((a, of_a), (b, of_b)):  # of ramps, rounding alone makes them differ
+        if np.trace(own) <= ROUNDING**2 * np.einsum("rcn,rcn->", slopes, slopes):
+            raise _too_little()
     size_a, size_b = (max(math.sqrt(np.trace(v)), 1e-100) for v in (of_a, of_b))
     common = (of_both + of_both.T) / (2 * size_a * size_b)
     all_of = (of_a / size_a**2 + of_b / size_b**2) / 2

@@ -447,3 +447,11 @@ def test_lazy_arrays_are_refused() -> None:
     dask = pytest.importorskip("dask.array", reason="an optional array library")
     with pytest.raises(imsim.DTypeError, match=r"^a is lazy"):
         imsim.align(dask.from_array(at(30, 30)), dask.from_array(at(32, 30)))
+
+
+@pytest.mark.parametrize("by", [(1, 1), (2, -1), (0, 3)])
+def test_ramps_tell_no_shift(by: tuple[int, int]) -> None:
+    ramp = np.tensordot(by, np.mgrid[:40, :40], 1) + 50
+    for dtype in (np.uint8, np.float64):
+        with pytest.raises(imsim.AlignmentError, match="too little structure"):
+            imsim.align(ramp.astype(dtype), (ramp + 3).astype(dtype))

@@ -124,3 +124,9 @@ def test_png_holds_the_pixels():
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=re.escape(words)):
         call()
+
+
+def test_masked_numbers_that_are_not_real_are_refused() -> None:
+    for values in ([[1j, 2]], [["a", "b"]]):
+        with pytest.raises(imsim.DTypeError, match="values"):
+            imsim.pages.colour_map(np.ma.masked_array(values), 0.0, 1.0)

@@ -117,9 +117,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
         of interquartile ranges above the upper quartile. At least 5 % and two images have to be
-        so, of at least 40, and a quarter at most; of fewer than 100 images as they are, those twice
-        as far. In case they are good after all, the threshold keeps 2.5 times the rate among all
-        images, these included. None keeps all images.
+        so, of at least 40, and a quarter at most; of fewer than 100 that are not peeled, those
+        twice as far. In case they are good after all, the threshold keeps 2.5 times the rate among
+        all images, these included. None keeps all images.
     note : str
         Any text, kept with the model: which line, which product, which harvest.
 
@@ -428,10 +428,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             "learned from": f"{self.card_.images} good images of {width} x {height} pixels "
             f"({self.depth_}), {number} of them held out in turn",
         }
-        for number, lesson in enumerate(self.card_.lessons):
+        for k, lesson in enumerate(self.card_.lessons):
             versions = [f"{name} {version}" for name, version in lesson.versions.items()]
             words = [lesson.date, f"{lesson.images} images", lesson.note, *versions]
-            found[f"update {number}" if number else "fit"] = ", ".join(filter(None, words))
+            found[f"update {k}" if k else "fit"] = ", ".join(filter(None, words))
         return found
 
     def __sklearn_tags__(self) -> Any:
@@ -506,6 +506,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             self._compare,
             by_distances=self.aggregate_ == scoring.STATISTICS,
             peel=peel if isinstance(peel, VirtualPeel) else None,
+            is_peeled=isinstance(self.preprocess_, VirtualPeel),
         )
 
     def _decide(

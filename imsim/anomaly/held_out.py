@@ -47,8 +47,8 @@ ODD_RATE = 2.5
 few clean trainings have. With 2, four bad images beside 40 good ones would lift it to their scores:
 65 % instead of 97 % of bad potatoes were found."""
 OUTER = 2.0
-"""Times the fence, Tukey's outer one, for so few images as they are (see `HIDING`), whose scores
-have long tails: of 40 to 60 clean ones, up to seven were beyond the inner one."""
+"""Times the fence, Tukey's outer one, for few images that are not peeled (see `HIDING`), whose
+scores have long tails: of 40 to 60 clean ones, up to seven were beyond the inner one."""
 LEAST_JUDGED = 40
 """Least images of which some may be odd: the quartiles of fewer are too uncertain."""
 BEYOND, HIDING = 5 / 3, 100
@@ -140,13 +140,14 @@ def threshold_of(scores: Doubles, sizes: list[int], rate: float, odd: Doubles) -
     The scores are those of the fit and of the updates in their order, `sizes` their numbers. NaN is
     no score. Few scores of an update do not count alone; nor do those of the fit, whose images may
     be those of a day that is over. With the scores of the `odd` images, which may be good after
-    all, two and a half times the rate is kept.
+    all, two and a half times the rate is kept; what is expected is that of the others.
     """
     every = scores[~np.isnan(scores)]
     found = threshold_at(every, rate)
     if odd.size and ODD_RATE * rate < 1:
         with silent(UserWarning):
-            found = max(found, threshold_at(np.concatenate([every, odd]), ODD_RATE * rate))
+            with_odd = threshold_at(np.concatenate([every, odd]), ODD_RATE * rate)
+        found = found._replace(value=max(found.value, with_odd.value))
     ends = np.cumsum(sizes)
     for i, (start, end) in enumerate(pairwise(ends), 2):
         part = scores[start:end]
@@ -200,6 +201,8 @@ class CrossFit:
     """Whether the scores are distances of the model."""
     peel: VirtualPeel | None = None
     """Its rim is learned from the same images as each model; None leaves the images as they are."""
+    is_peeled: bool = False
+    """Whether the images are peeled, whose scores have short tails."""
 
     def fit_without_odd(
         self, new_model: Callable[[], Any], fence: float | None
@@ -209,8 +212,7 @@ class CrossFit:
         model, columns = self.fit(new_model, odd)
         if fence is None:
             return model, columns, odd
-        if self.peel is None and len(odd) < HIDING:
-            fence *= OUTER
+        fence = self._reach(fence)
         hidden, good, first = odd, self, 0
         if self.peel is not None and len(self.folds) > 1 and len(odd) < HIDING:
             # Bad images make the rim seem strong: a quarter that may be bad is not asked.
@@ -233,6 +235,11 @@ class CrossFit:
             if not odd.any():
                 break
         return model, columns, odd
+
+    def _reach(self, fence: float) -> float:
+        """Return the reach of the fence for these images."""
+        has_long_tails = not self.is_peeled and len(self.images) < HIDING
+        return OUTER * fence if has_long_tails else fence
 
     def fit(self, new_model: Callable[[], Any], odd: Booleans) -> tuple[Any, Doubles]:
         """Fit a model to all images that are not odd; return it, and columns of held-out scores.
@@ -268,7 +275,7 @@ class CrossFit:
 
         _, columns = self._held_out(taught, np.flatnonzero(~odd))
         if fence is not None:
-            odd = odd_ones(columns, fence)
+            odd = odd_ones(columns, self._reach(fence))
             if odd.any():
                 _, columns = self._held_out(taught, np.flatnonzero(~odd))
         return taught(np.flatnonzero(~odd), self.images), columns, odd

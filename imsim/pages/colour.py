@@ -12,7 +12,8 @@ import numpy as np
 from imsim import METRICS, ImsimError, OptionError, ShapeError
 from imsim.inputs import as_array, check_real
 from imsim.pages.blocks import bands
-from imsim.portable.arrays import to_host
+from imsim.portable.arrays import is_of_jax, is_tensor, to_host
+from imsim.tensors import as_numpy
 from imsim.typing import Array
 from imsim.validation import check_choice, check_data_range, check_number
 
@@ -179,7 +180,10 @@ def colour_map(values: Array, low: float, high: float) -> Array:
 def numbers_of(values: Any) -> Array:
     """Return real numbers to be drawn, NaN where they are masked; axes may have names."""
     if isinstance(values, np.ma.MaskedArray):
+        check_real("values", values.data)
         values = np.ma.filled(values.astype(np.float64), np.nan)
+    if is_tensor(values) or is_of_jax(values):  # of dtypes that NumPy lacks, too
+        return as_numpy("values", values)
     found: Array = to_host(values if hasattr(values, "shape") else as_array("values", values))
     check_real("values", found)
     return found

@@ -43,6 +43,12 @@ def test_as_a_reference(tensor: object, tmp_path: Path) -> None:
     check(NUMBERS)
 
 
+@each_tensor
+def test_in_colours(tensor: object) -> None:
+    want = pages.colour_map(NUMBERS, 0.0, 255.0)
+    np.testing.assert_array_equal(pages.colour_map(tensor, 0.0, 255.0), want)
+
+
 def test_without_numbers() -> None:
     tensor = torch.asarray(NUMBERS).to("meta")
     with pytest.raises(imsim.DTypeError, match=r"^reference is a torch.Tensor, .*no data.*NumPy"):

@@ -117,8 +117,8 @@ def add_train(commands: Any) -> None:
         type=_fence,
         default=1.5,
         help="leave out bad images among the good ones: those whose scores are K interquartile "
-        "ranges above the upper quartile, if these are at least 5 %% and five images, or, of 30 "
-        "to 99 images, one is 2 K above it; by default 1.5; none keeps all",
+        "ranges above the upper quartile, or 2 K of fewer than 100 images that are not peeled, if "
+        "these are at least 5 %% and two images, of at least 40; by default 1.5; none keeps all",
     )
     add_lesson(parser)
     add("--seed", metavar="N", type=int, default=0, help="of the training, by default 0")
