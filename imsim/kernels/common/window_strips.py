@@ -152,9 +152,8 @@ def means_of(sums: Array, shape: tuple[int, ...]) -> Scores:
     """
     added = sum_parts(sums).reshape(*shape, 3)
     totals, numbers = added[..., 0], added[..., 1]
-    left = None
-    if not np.isfinite(totals).all():
-        left = ~np.isfinite(totals).all(axis=-1)
+    are_finite = np.isfinite(totals)
+    left = None if are_finite.all() else ~are_finite.all(axis=-1)
     return Scores(totals / numbers, numbers, totals, left)
 
 
@@ -193,16 +192,14 @@ class Positions:
         planes, (height, width), size = self._planes, self._frame, self._strips.window.size
         strips = -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
-
         few: dict[int, bool] = {}
 
         def is_few(k: int, mask: Array | None) -> bool:
             """Whether too few positions of a plane are scored for the usual limits."""
             if k not in few:
-                number = height * width
                 # A mask of True everywhere leaves all positions.
-                number = min(number, number if mask is None else int(np.count_nonzero(mask)))
-                few[k] = number < MANY_POSITIONS
+                inside = math.inf if mask is None else int(np.count_nonzero(mask))
+                few[k] = min(height * width, inside) < MANY_POSITIONS
             return few[k]
 
         def task(i: int) -> None:
