@@ -44,6 +44,7 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
     rows_to_sum,
+    sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.arrays import where_valid
@@ -66,6 +67,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
     span,
     results,
     memory,
+    size,
     taps,
     unrolled,
     ones,
@@ -83,17 +85,19 @@ def quality_strip(  # type: ignore[no-untyped-def]
     tiles, which are found here if not given.
     """
     (first, last, keeps), (out, values, valid, doubtful) = span, results
-    rows, slots, both_sums, flat_sums, found, scored, count_slots, counts = memory
-    size, tile = taps.size, found.size
+    rows, slots, both_sums, flat_sums, found, scored, count_slots, counts, spare, running, _ = (
+        memory
+    )
+    tile = found.size
     scale, c1, c2, least, fewest = constants
-    full = constants.dtype.type(size**2 if taps[0] == 1 else 1)
+    full = constants.dtype.type(size**2 if taps is None else 1)
     if is_sample and mask is None:
         c2 *= constants.dtype.type((size**2 - 1) / size**2)
     u, d, inside = rows[0], rows[1], rows[2]
     unbiased = counts[1]
     for j in range(tile):
         unbiased[j] = 1
-    digits = digits_of(taps)
+    digits = digits_of(constants)
 
     for left in range(first, last, tile):
         count, right = span_of(left, last, tile, size)
@@ -111,20 +115,23 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
                 for m in range(2):  # one copy of the code for both
                     plane, squares = slot[m * tile :], slot[(m + 2) * tile :]
-                    filter_moments(rows[m], taps, unrolled, plane[:tile], squares[:tile])
+                    sums = plane[:tile], squares[:tile]
+                    filter_moments(rows[m], size, taps, unrolled, spare, sums[0], sums[1])
                 if mask is not None:
                     if may_be_broken(u, right - left):
                         out[0] += nan_if_broken(x, mask, i, left, right)
                         out[0] += nan_if_broken(y, mask, i, left, right)
                     load_mask(mask, i, left, right, inside)
-                    filter_row(inside, taps, unrolled, slot[4 * tile :])
+                    filter_row(inside, size, taps, unrolled, spare, slot[4 * tile :])
                     if ones.size > 0:
-                        filter_row(inside, ones, None, count_slot)
+                        filter_row(inside, size, None, None, spare, count_slot)
             top, end = rows_to_sum(i, size, x.shape[0])
             if top == end:
                 continue
             is_summed = False
             for row in range(top, end):
+                if taps is None:
+                    sum_rows(slots, row, size, running, flat_sums[row - top])
                 is_empty = False
                 if mask is not None and size % 2:
                     centre, start = mask[row + size // 2], left + size // 2
@@ -133,7 +140,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
                     fill_zeros(found)
                     fill_zeros(scored)
                 else:
-                    if not is_summed:
+                    if taps is not None and not is_summed:
                         filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
                         is_summed = True
                     sums = both_sums[row - top]
@@ -194,7 +201,7 @@ def quality_strips(
         weighted,
         strict_constants=(*taps, ones, strict, *rest) if dtype == np.float32 else (),
         constant=c1 / 2,
-        few=(taps[0], doubts, squared, is_sample) if dtype == np.float64 else (),
+        few=(taps.taps, doubts, squared, is_sample) if dtype == np.float64 else (),
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )
 

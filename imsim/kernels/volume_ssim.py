@@ -101,28 +101,39 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
 
 @kernel
 def quality_slab(  # type: ignore[no-untyped-def]
-    x, y, mask, spans, results, work, taps, unrolled, ones, limits, is_sample, constants, rounding
+    x,
+    y,
+    mask,
+    spans,
+    results,
+    work,
+    wide,
+    taps,
+    unrolled,
+    ones,
+    limits,
+    is_sample,
+    constants,
+    rounding,
 ):
     """Quality at the positions of some columns of a slab; see `quality_strip` of `kernels.ssim`."""
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer
-    rows, slots, both_sums, both_flat_sums, found, scored, count_slots, counts = memory
+    rows, slots, both_sums, both_flat_sums, found, scored, count_slots, counts, spare, _, _ = memory
     sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, count_ring = rings
-    deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
+    deep, high, tile = taps_of_planes.size, taps_of_rows.size, found.size
     pixels = deep * high * wide
     scale, c1, c2, least, fewest = constants
-    # The one tap of a Gaussian along an axis is 1 as well, yet never along all three.
-    is_uniform = taps_of_planes[0] == 1 and taps_of_rows[0] == 1 and taps[0] == 1
-    full = constants.dtype.type(pixels if is_uniform else 1)
+    full = constants.dtype.type(pixels if taps is None else 1)
     if is_sample and mask is None:
         c2 *= constants.dtype.type((pixels - 1) / pixels)
     u, d, inside = rows[0], rows[1], rows[2]
     unbiased = counts[1]
     for j in range(tile):
         unbiased[j] = 1
-    digits = digits_of(taps)
+    digits = digits_of(constants)
     bottom = last_row + high - 1
     centred, above = centre_of(deep, high, wide)
 
@@ -139,16 +150,17 @@ def quality_slab(  # type: ignore[no-untyped-def]
                 row = i - high + 1 - first_row
                 slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
                 load_sum_and_difference(p, q, within, i, left, right, offsets, scale, u, d)
-                filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-                filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+                uu, dd = slot[2 * tile : 3 * tile], slot[3 * tile : 4 * tile]
+                filter_moments(u, wide, taps, unrolled, spare, slot[:tile], uu)
+                filter_moments(d, wide, taps, unrolled, spare, slot[tile : 2 * tile], dd)
                 if mask is not None:
                     if may_be_broken(u, right - left):
                         out[0] += nan_if_broken(p, within, i, left, right)
                         out[0] += nan_if_broken(q, within, i, left, right)
                     load_mask(within, i, left, right, inside)
-                    filter_row(inside, taps, unrolled, slot[4 * tile :])
+                    filter_row(inside, wide, taps, unrolled, spare, slot[4 * tile :])
                     if ones.size > 0:
-                        filter_row(inside, ones[:wide], None, count_slot)
+                        filter_row(inside, wide, None, None, spare, count_slot)
                 if row < 0:
                     continue
                 oldest = i - high + 1

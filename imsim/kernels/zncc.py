@@ -38,13 +38,12 @@ from imsim.kernels.common.window_sums import (
     filter_products,
     filter_row,
     filter_rows,
-    filter_two_rows,
     find_scored,
     load,
     load_mask,
     may_be_broken,
     nan_if_broken,
-    rows_to_sum,
+    sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.pair import Local, Scores
@@ -143,43 +142,46 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
 
 
 @part
-def filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, tile, out):  # type: ignore[no-untyped-def]
+def filter_pair(  # type: ignore[no-untyped-def]
+    x, y, mask, i, columns, offsets, rows, size, unrolled, spare, slot, tile, out
+):
     """Filter row i of x, y, x^2, y^2, x y and the mask; add NaN to `out` for one inside."""
     p, q, inside = rows[0], rows[1], rows[2]
     (left, right), scale = columns, 1.0
     load(x, mask, i, left, right, offsets[0], scale, p)
     load(y, mask, i, left, right, offsets[1], scale, q)
-    filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-    filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
-    filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
+    xx, yy = slot[2 * tile : 3 * tile], slot[3 * tile : 4 * tile]
+    filter_moments(p, size, None, unrolled, spare, slot[:tile], xx)
+    filter_moments(q, size, None, unrolled, spare, slot[tile : 2 * tile], yy)
+    filter_products(p, q, size, None, unrolled, spare, slot[4 * tile : 5 * tile])
     if mask is not None:
         if may_be_broken(p, right - left):
             out[0] += nan_if_broken(x, mask, i, left, right)
         if may_be_broken(q, right - left):
             out[0] += nan_if_broken(y, mask, i, left, right)
         load_mask(mask, i, left, right, inside)
-        filter_row(inside, taps, unrolled, slot[5 * tile :])
+        filter_row(inside, size, None, unrolled, spare, slot[5 * tile :])
 
 
 @kernel
-def _correlation_strip(x, y, mask, span, results, memory, taps, unrolled, limits, least):  # type: ignore[no-untyped-def]
+def _correlation_strip(x, y, mask, span, results, memory, size, unrolled, limits, least):  # type: ignore[no-untyped-def]
     """Correlation at the positions of some columns of a strip."""
     (first, last, keeps), (out, values, valid, doubtful) = span, results
-    rows, slots, both_sums, flat_sums, found, scored, _, _ = memory
-    size, tile = taps.size, found.size
-    full, digits = float(size**2), digits_of(taps)
+    rows, slots, both_sums, flat_sums, found, scored, _, _, spare, running, _ = memory
+    tile, full, digits = found.size, float(size**2), digits_of(found)
 
     for left in range(first, last, tile):
         count, right = span_of(left, last, tile, size)
         columns, offsets = (left, right), offsets_of(x, y, mask, left, right, digits)
         for i in range(x.shape[0]):
             slot = slots[i % slots.shape[0]]
-            filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, tile, out)
-            top, end = rows_to_sum(i, size, x.shape[0])
-            if top < end:
-                filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
-            for row in range(top, end):
-                sums = both_sums[row - top]
+            filter_pair(
+                x, y, mask, i, columns, offsets, rows, size, unrolled, spare, slot, tile, out
+            )
+            row = i - size + 1
+            if row >= 0:
+                sum_rows(slots, row, size, running, flat_sums[0])
+                sums = both_sums[0]
                 if mask is None:
                     correlation_row(sums, None, full, limits, found)
                 else:
@@ -214,8 +216,9 @@ def zncc_strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Stri
     # Without a constant in the quotient, float32 has too few digits.
     real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
-    constants = (*taps_of(window), limits(pixels, window, real), least)
-    weighted = (*taps_of(window), *weighed(pixels, window, real, least), None, None)
+    taps = taps_of(window)
+    constants = (taps.size, taps.unrolled, limits(pixels, window, real), least)
+    weighted = (*taps, *weighed(pixels, window, real, least), None, None)
     again = correlation_again, ()
     strips = Strips(window, real, 5, _correlation_strip, constants, *again, weighted)
     return strips._replace(beside_constant=0.0)
@@ -249,16 +252,16 @@ def _volume_positions(
 
 
 @kernel
-def _correlation_slab(x, y, mask, spans, results, work, taps, unrolled, limits, least):  # type: ignore[no-untyped-def]
+def _correlation_slab(x, y, mask, spans, results, work, wide, unrolled, limits, least):  # type: ignore[no-untyped-def]
     """Correlation at the positions of some columns of a slab; see `_correlation_strip`."""
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer
-    rows, slots, both_sums, both_flat_sums, found, scored, _, _ = memory
+    rows, slots, both_sums, both_flat_sums, found, scored, _, _, spare, _, _ = memory
     sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, _ = rings
-    deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
-    full, digits = float(deep * high * wide), digits_of(taps)
+    deep, high, tile = taps_of_planes.size, taps_of_rows.size, found.size
+    full, digits = float(deep * high * wide), digits_of(found)
     bottom = last_row + high - 1
     centred, above = centre_of(deep, high, wide)
 
@@ -271,8 +274,9 @@ def _correlation_slab(x, y, mask, spans, results, work, taps, unrolled, limits, 
             for i in range(first_row, bottom):
                 row = i - high + 1 - first_row
                 slot = slots[i % slots.shape[0]]
+                p, q = x[k], y[k]
                 filter_pair(
-                    x[k], y[k], within, i, columns, offsets, rows, taps, unrolled, slot, tile, out
+                    p, q, within, i, columns, offsets, rows, wide, unrolled, spare, slot, tile, out
                 )
                 if row >= 0:
                     filter_rows(

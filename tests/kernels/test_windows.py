@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from imsim.kernels.common.window_strips import taps_of
+from imsim.kernels.common.window_strips import taps_by_axis, taps_of
 from imsim.kernels.common.window_sums import (
     UNROLLED,
     filter_moments,
@@ -14,6 +14,8 @@ from imsim.kernels.common.window_sums import (
     filter_rows,
     filter_two_rows,
     row_total,
+    sum_neighbours,
+    sum_rows,
 )
 from imsim.kernels.common.window_tiles import (
     CROSSED,
@@ -41,9 +43,12 @@ WINDOWS = [
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_taps_are_symmetric(window: Window, dtype: type) -> None:
     """The filters add the pixels of two equal taps before they multiply."""
-    taps, unrolled = taps_of(window, dtype)
-    assert list(taps) == list(taps)[::-1]
-    assert unrolled is None or unrolled == tuple(taps)
+    size, taps, unrolled = taps_of(window, dtype)
+    assert size == window.size
+    assert (taps is None) == window.is_uniform
+    for found in (taps, unrolled):
+        assert found is None or list(found) == list(found)[::-1]
+    assert taps is None or unrolled is None or unrolled == tuple(taps)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +69,10 @@ def test_squares_of_a_row_are_its_products_with_itself(
     taps = taps_of(window, dtype)
     row = rng.normal(size=64 + window.size - 1).astype(dtype)
     total, squares, products = np.zeros((3, 64), dtype)
-    _filter(row, *taps, total, squares, products)
+    _filter(row, *taps, np.empty((3, row.size), dtype), total, squares, products)
     if window.is_uniform:
         np.testing.assert_array_equal(squares, products)
-    weights = taps.taps.astype(np.float64)
+    weights = np.array(taps_by_axis(window, dtype)[-1], np.float64)
     exact = row.astype(np.float64)
     # A sum of 11 numbers of magnitude 3, or of their squares, is rounded 11 times.
     for found, values in ((total, exact), (squares, exact**2), (products, exact**2)):
@@ -76,9 +81,38 @@ def test_squares_of_a_row_are_its_products_with_itself(
 
 
 @numba.njit
-def _filter(row, taps, unrolled, total, squares, products):  # type: ignore[no-untyped-def]
-    filter_moments(row, taps, unrolled, total, squares)
-    filter_products(row, row, taps, unrolled, products)
+def _filter(row, size, taps, unrolled, spare, total, squares, products):  # type: ignore[no-untyped-def]
+    filter_moments(row, size, taps, unrolled, spare, total, squares)
+    filter_products(row, row, size, taps, unrolled, spare, products)
+
+
+def test_uniform_windows_of_any_size_add_each_pixel_once(rng: np.random.Generator) -> None:
+    """Sums of whole numbers are exact in any order."""
+    for size in (*range(1, 35), 63, 64, 127, 130):
+        rows, n = rng.integers(-1000, 1000, (3 * size + 5, size + 50)).astype(float), 51
+        slots, spare = np.full((size + 1, n), np.nan), np.empty((3, size + 50))
+        running, found = np.full(n, np.nan), np.empty(n)
+        columns = np.lib.stride_tricks.sliding_window_view(rows, size, axis=1).sum(axis=-1)
+        expected = np.lib.stride_tricks.sliding_window_view(columns, size, axis=0).sum(axis=-1)
+        # The row after the last one of a window may be known, too.
+        for ahead in (0, 1):
+            for i in range(len(rows)):
+                _neighbours(rows[i], size, spare, slots[i % len(slots)])
+                np.testing.assert_array_equal(slots[i % len(slots)], columns[i])
+                if i >= size - 1 + ahead:
+                    row = i - size + 1 - ahead
+                    _rows(slots, row, size, running, found)
+                    np.testing.assert_array_equal(found, expected[row], str((size, row)))
+
+
+@numba.njit
+def _neighbours(row, size, spare, out):  # type: ignore[no-untyped-def]
+    sum_neighbours(row, size, spare, out)
+
+
+@numba.njit
+def _rows(slots, row, size, running, out):  # type: ignore[no-untyped-def]
+    sum_rows(slots, row, size, running, out)
 
 
 @pytest.mark.parametrize("size", [pytest.param(8, marks=pytest.mark.thorough), 11])

@@ -28,21 +28,37 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
     rows_to_sum,
+    sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 
 
 @allocating
 def weighted_strip(  # type: ignore[no-untyped-def]
-    x, y, mask, weights, span, results, memory, taps, unrolled, rules, limits, constants, rounding
+    x,
+    y,
+    mask,
+    weights,
+    span,
+    results,
+    memory,
+    size,
+    taps,
+    unrolled,
+    rules,
+    limits,
+    constants,
+    rounding,
 ):
     """Quality, whose constants are those of `imsim.kernels.ssim`; without these, correlation."""
     (first, last, is_whole, keeps), (out, values, valid, doubtful) = span, results
     counted, least = rules
-    rows, slots, both_sums, flat_sums, found, _, count_slots, counts = memory
-    size, tile, plane = taps.size, found.size, both_sums.shape[1] - 1
+    rows, slots, both_sums, flat_sums, found, _, count_slots, counts, spare, running, number = (
+        memory
+    )
+    tile, plane = found.size, both_sums.shape[1] - 1
     p, q, own, products = rows[0], rows[1], rows[2], rows[3]
-    full, digits = found.dtype.type(1), digits_of(taps)
+    full, digits = found.dtype.type(1), digits_of(found)
     positions, is_counted = np.empty(tile), counted and not is_whole
     for j in range(tile):
         counts[0, j] = size * size
@@ -62,20 +78,23 @@ def weighted_strip(  # type: ignore[no-untyped-def]
                 out[0] += nan_if_broken(x, mask, i, left, right)
                 out[0] += nan_if_broken(y, mask, i, left, right)
             _load_weights(weights, i, left, right, own)
-            filter_row(own, taps, unrolled, slot[plane * tile :])
+            filter_row(own, size, taps, unrolled, spare, slot[plane * tile :])
             if constants is None:
                 _weigh_products(own, p, q, products)
-                filter_row(products, taps, unrolled, slot[4 * tile : 5 * tile])
-            _filter_moments(p, own, products, taps, unrolled, slot, tile)
-            _filter_moments(q, own, products, taps, unrolled, slot[tile:], tile)
+                sums = slot[4 * tile : 5 * tile]
+                filter_row(products, size, taps, unrolled, spare, sums)
+            _filter_moments(p, own, products, size, taps, unrolled, spare, slot, tile)
+            _filter_moments(q, own, products, size, taps, unrolled, spare, slot[tile:], tile)
             if is_counted:
                 load_mask(mask, i, left, right, own)
-                filter_row(own, taps, unrolled, count_slot)
+                filter_row(own, size, taps, unrolled, spare, count_slot)
             top, end = rows_to_sum(i, size, x.shape[0])
-            if top < end:
+            if taps is not None and top < end:
                 filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
             for row in range(top, end):
                 sums = both_sums[row - top]
+                if taps is None:
+                    sum_rows(slots, row, size, running, flat_sums[row - top])
                 whole = sums[plane]
                 if constants is None:
                     correlation_row(sums, whole, full, limits, found)
@@ -83,7 +102,10 @@ def weighted_strip(  # type: ignore[no-untyped-def]
                     c1, c2 = constants[1], constants[2]
                     quality_row(sums, whole, None, full, shift, c1, c2, limits, rounding, found)
                 if is_counted:
-                    filter_rows(count_slots, row, taps, unrolled, counts[0])
+                    if taps is None:
+                        sum_rows(count_slots, row, size, number, counts[0])
+                    else:
+                        filter_rows(count_slots, row, taps, unrolled, counts[0])
                 _find_positions(weights, whole, counts[0], counted, least, row, left, size, here)
                 _add_row(found, here, row, left, keeps, out, values, valid, doubtful)
 
@@ -111,12 +133,12 @@ def _weigh(weights, pixels):  # type: ignore[no-untyped-def]
 
 
 @part
-def _filter_moments(pixels, weights, squares, taps, unrolled, slot, tile):  # type: ignore[no-untyped-def]
+def _filter_moments(pixels, weights, squares, size, taps, unrolled, spare, slot, tile):  # type: ignore[no-untyped-def]
     """Write sums of a row of pixels by weight, and, two planes later, of their squares."""
     _weigh_products(weights, pixels, pixels, squares)
     _weigh(weights, pixels)
-    filter_row(pixels, taps, unrolled, slot[:tile])
-    filter_row(squares, taps, unrolled, slot[2 * tile : 3 * tile])
+    filter_row(pixels, size, taps, unrolled, spare, slot[:tile])
+    filter_row(squares, size, taps, unrolled, spare, slot[2 * tile : 3 * tile])
 
 
 @part

@@ -57,10 +57,12 @@ STRIP_ROWS = 128
 class Taps(NamedTuple):
     """The taps of a window, in the forms that kernels take."""
 
-    taps: Array
-    """In the dtype of the arithmetic."""
+    size: int
+    """Their number along a row."""
+    taps: Array | None
+    """In the dtype of the arithmetic; None for a uniform window."""
     unrolled: tuple[Any, ...] | None
-    """The same; see `imsim.kernels.common.window_sums.UNROLLED`."""
+    """All; see `imsim.kernels.common.window_sums.UNROLLED`."""
 
 
 @kept
@@ -68,7 +70,8 @@ def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     """Return the taps of a window."""
     taps = taps_by_axis(window, dtype)[-1]
     is_unrolled = window.size in UNROLLED and len(set(window.sides)) == 1
-    return Taps(taps, tuple(taps) if is_unrolled else None)
+    unrolled = tuple(taps) if is_unrolled else None
+    return Taps(taps.size, None if window.is_uniform else taps, unrolled)
 
 
 @kept

@@ -1,4 +1,9 @@
-"""Sums over windows, row by row of a tile: the building blocks of windowed kernels."""
+"""Sums over windows, row by row of a tile: the building blocks of windowed kernels.
+
+Taps of None stand for a uniform window. Its sums take the same few additions for each pixel,
+whatever its size: none is ever subtracted again, which would leave the rounding errors of bright
+pixels in the sums of dark ones.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +57,46 @@ def fill_zeros(row):  # type: ignore[no-untyped-def]
         row[j] = 0
 
 
+@exact_part
+def sum_neighbours(row, size, spare, out):  # type: ignore[no-untyped-def]
+    """Write sums of `size` neighbours along a row, each from two sums of half as many.
+
+    One pixel more makes the number of an odd sum. `spare` is memory for the sums on the way.
+    """
+    length, digits = out.size + size - 1, 0
+    while size >> digits + 1:
+        digits += 1
+    source, width = row, 1
+    if digits == 0:
+        for j in range(out.size):
+            out[j] = row[j]
+    for k in range(digits - 1, -1, -1):
+        is_odd = size >> k & 1
+        target = spare[k % 2] if k else out
+        count = length - 2 * width - is_odd + 1
+        near, far, sums = source[:count], source[width : width + count], target[:count]
+        if is_odd:
+            last = row[2 * width : 2 * width + count]
+            for j in range(sums.size):
+                sums[j] = (near[j] + far[j]) + last[j]
+        else:
+            for j in range(sums.size):
+                sums[j] = near[j] + far[j]
+        source, width = target, 2 * width + is_odd
+
+
 @part
-def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
+def filter_row(row, size, taps, unrolled, spare, out):  # type: ignore[no-untyped-def]
     """Write weighted sums along a row."""
     if unrolled is None:
-        for j in range(out.size):
-            out[j] = 0
-        for k in range(taps.size):
+        if taps is None:
+            sum_neighbours(row, size, spare, out)
+        else:
             for j in range(out.size):
-                out[j] += taps[k] * row[j + k]
+                out[j] = 0
+            for k in range(taps.size):
+                for j in range(out.size):
+                    out[j] += taps[k] * row[j + k]
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -73,14 +109,20 @@ def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
 
 
 @contracting_part  # or products, and the squares of equal images, might be added in another order
-def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
+def filter_products(p, q, size, taps, unrolled, spare, out):  # type: ignore[no-untyped-def]
     """Write weighted sums of p q along a row."""
     if unrolled is None:
-        for j in range(out.size):
-            out[j] = 0
-        for k in range(taps.size):
+        if taps is None:
+            products = spare[2]
+            for j in range(out.size + size - 1):
+                products[j] = p[j] * q[j]
+            sum_neighbours(products, size, spare, out)
+        else:
             for j in range(out.size):
-                out[j] += taps[k] * (p[j + k] * q[j + k])
+                out[j] = 0
+            for k in range(taps.size):
+                for j in range(out.size):
+                    out[j] += taps[k] * (p[j + k] * q[j + k])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -94,11 +136,11 @@ def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
 
 
 @contracting_part
-def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-def]
+def filter_moments(p, size, taps, unrolled, spare, out, squares):  # type: ignore[no-untyped-def]
     """Write weighted sums of p and of p^2 along a row."""
     if unrolled is None:
-        filter_row(p, taps, None, out)
-        filter_products(p, p, taps, None, squares)
+        filter_row(p, size, taps, None, spare, out)
+        filter_products(p, p, size, taps, None, spare, squares)
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -162,6 +204,32 @@ def rows_to_sum(i, size, height):  # type: ignore[no-untyped-def]
     waits = row < 0 or (row % 2 == 0 and i + 1 < height)
     first = row - row % 2
     return first, (first if waits else row + 1)
+
+
+@exact_part
+def sum_rows(slots, row, size, running, out):  # type: ignore[no-untyped-def]
+    """Write the sums of `size` slots from that of `row`, which are called for one after another.
+
+    Of every `size` rows, each slot takes over the sum of those below it, once all are known. A
+    window that begins there needs this sum, and the running one of the rows that follow.
+    """
+    ring = slots.shape[0]
+    oldest = row % ring
+    if row % size == 0:
+        for k in range(size - 2, -1, -1):
+            sums, below = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+            for j in range(out.size):
+                sums[j] += below[j]
+        sums = slots[oldest]
+        for j in range(out.size):
+            out[j] = sums[j]
+            running[j] = 0
+    else:
+        sums, newest = slots[oldest], slots[_slot(oldest, size - 1, ring)]
+        for j in range(out.size):
+            total = running[j] + newest[j]
+            running[j] = total
+            out[j] = sums[j] + total
 
 
 @part

@@ -46,7 +46,8 @@ def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...
     It holds four rows of pixels; a ring buffer of the last filtered rows, which two rows of windows
     need, as (slots, planes * columns); the sums of these two, as (2, planes, columns) and as (2,
     planes * columns); a row of results; which of these are scored; a ring buffer of counted pixels;
-    and two rows for their sums and what follows from them.
+    two rows for their sums and what follows from them; three rows and a running sum for uniform
+    windows, see `imsim.kernels.common.window_sums`, and one of counted pixels.
     """
     sums = aligned(2 * planes, tile, dtype)
     return (
@@ -58,6 +59,9 @@ def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...
         np.empty(tile, np.uint8),
         aligned(size + 1, tile, dtype),
         aligned(2, tile, dtype),
+        aligned(3, tile + size - 1, dtype),
+        aligned(1, planes * tile, dtype)[0],
+        aligned(1, tile, dtype)[0],
     )
 
 
@@ -85,13 +89,13 @@ def span_of(left, last, tile, size):  # type: ignore[no-untyped-def]
 
 
 @inline
-def digits_of(taps):  # type: ignore[no-untyped-def]
-    """Binary digits of an offset.
+def digits_of(sums):  # type: ignore[no-untyped-def]
+    """Binary digits of an offset for sums in the dtype of an array.
 
     With 16 digits, integers minus the offset, their products and the sums of these stay exact in
     float64. With 24, the digits of float32, a constant tile minus the offset is exactly 0.
     """
-    return 24 if taps.itemsize == 4 else 16
+    return 24 if sums.itemsize == 4 else 16
 
 
 @kernel

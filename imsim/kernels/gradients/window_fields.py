@@ -33,6 +33,7 @@ from imsim.kernels.common.window_sums import (
     load,
     load_mask,
     rows_to_sum,
+    sum_rows,
 )
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST
@@ -215,7 +216,21 @@ def _settle_row(fields, lead, count, marks):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_fields(  # type: ignore[no-untyped-def]
-    x, y, mask, place, offsets, both, out, memory, taps, unrolled, ones, rules, constants, limits
+    x,
+    y,
+    mask,
+    place,
+    offsets,
+    both,
+    out,
+    memory,
+    size,
+    taps,
+    unrolled,
+    ones,
+    rules,
+    constants,
+    limits,
 ):
     """Write the fields of all windows that reach into a block.
 
@@ -227,11 +242,11 @@ def find_fields(  # type: ignore[no-untyped-def]
     is None. `both` asks for the fields of both images.
     """
     (fields, marks, numbers), (is_sample, least, fewest) = out, rules
-    rows, slots, both_sums, flat_sums, _, scored, count_slots, counts = memory
-    size, columns, real = taps.size, both_sums.shape[2], taps.dtype.type
+    rows, slots, both_sums, flat_sums, _, scored, count_slots, counts, spare, running, _ = memory
+    columns, real = both_sums.shape[2], fields.dtype.type
     top, left, above, lead, first, width, _, _ = place
     height, end, count = x.shape[0], first + width, width - size + 1
-    full = real(size**2 if taps[0] == 1 else 1)
+    full = real(size**2 if taps is None else 1)
     p, q, inside, unbiased = rows[0], rows[1], rows[2], counts[1]
     inner_p, inner_q, inner_inside = p[lead:], q[lead:], inside[lead:]
     for j in range(columns):
@@ -253,21 +268,25 @@ def find_fields(  # type: ignore[no-untyped-def]
         if limits is not None:
             load(x, mask, i, first, end, offsets[0], 1.0, inner_p)
             load(y, mask, i, first, end, offsets[1], 1.0, inner_q)
-            filter_products(p, q, taps, unrolled, slot[4 * columns : 5 * columns])
-        filter_moments(p, taps, unrolled, slot[:columns], slot[2 * columns : 3 * columns])
-        filter_moments(
-            q, taps, unrolled, slot[columns : 2 * columns], slot[3 * columns : 4 * columns]
-        )
+            products = slot[4 * columns : 5 * columns]
+            filter_products(p, q, size, taps, unrolled, spare, products)
+        pp, qq = slot[2 * columns : 3 * columns], slot[3 * columns : 4 * columns]
+        filter_moments(p, size, taps, unrolled, spare, slot[:columns], pp)
+        filter_moments(q, size, taps, unrolled, spare, slot[columns : 2 * columns], qq)
         if mask is not None:
             load_mask(mask, i, first, end, inner_inside)
-            filter_row(inside, taps, unrolled, slot[(both_sums.shape[1] - 1) * columns :])
+            weights = slot[(both_sums.shape[1] - 1) * columns :]
+            filter_row(inside, size, taps, unrolled, spare, weights)
             if ones.size > 0:
-                filter_row(inside, ones, None, count_slot)
+                filter_row(inside, size, None, None, spare, count_slot)
         begin, stop = rows_to_sum(i, size, height)
         if begin == stop:
             continue
-        filter_two_rows(slots, begin, taps, unrolled, flat_sums[0], flat_sums[1])
+        if taps is not None:
+            filter_two_rows(slots, begin, taps, unrolled, flat_sums[0], flat_sums[1])
         for row in range(begin, stop):
+            if taps is None:
+                sum_rows(slots, row, size, running, flat_sums[row - begin])
             sums, found, mark = both_sums[row - begin], fields[above + row], marks[row]
             if ones.size > 0 and mask is not None:
                 filter_rows(count_slots, row, ones, None, counts[0])
@@ -311,13 +330,27 @@ def _clear_outside(mask, row, first, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def spread_fields(  # type: ignore[no-untyped-def]
-    x, y, mask, place, offsets, both, fields, factor, out, memory, taps, unrolled, constants, limits
+    x,
+    y,
+    mask,
+    place,
+    offsets,
+    both,
+    fields,
+    factor,
+    out,
+    memory,
+    size,
+    taps,
+    unrolled,
+    constants,
+    limits,
 ):
     """Write the gradient with respect to the pixels of a block, times `factor`, from the fields.
 
     See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
     """
-    rows, slots, both_sums, flat_sums, _, _, _, _ = memory
+    rows, slots, both_sums, flat_sums, _, _, _, _, spare, running, _ = memory
     out_x, out_y = out
     columns = both_sums.shape[2]
     top, left, _, _, first, _, column, width = place
@@ -329,11 +362,14 @@ def spread_fields(  # type: ignore[no-untyped-def]
     p, q, planes = rows[0], rows[1], FIELDS if both else FIELDS - 1
     for i in range(out_x.shape[0]):
         sums = both_sums[i % 2]
-        if i % 2 == 0:  # two rows are summed at a time
+        if taps is None:
+            sums_of_row = flat_sums[i % 2, : planes * columns]
+            sum_rows(flat, i, size, running, sums_of_row)
+        elif i % 2 == 0:  # two rows are summed at a time
             upper, lower = flat_sums[0, : planes * columns], flat_sums[1, : planes * columns]
             filter_two_rows(flat, i, taps, unrolled, upper, lower)
         for k in range(planes):
-            filter_row(sums[k], taps, unrolled, filtered[k, :width])
+            filter_row(sums[k], size, taps, unrolled, spare, filtered[k, :width])
         if constants is not None:
             load_sum_and_difference(x, y, mask, top + i, start, stop, offsets, constants[0], p, q)
         if limits is not None:

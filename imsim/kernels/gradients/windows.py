@@ -266,7 +266,7 @@ class _Blocks:
         if doubtful and not is_wide:
             return None
         factor, ends = dtype(scale * weight), arguments[-2:]
-        spread_fields(*images, fields, factor, (out[0], out[-1]), memory, *arguments[:2], *ends)
+        spread_fields(*images, fields, factor, (out[0], out[-1]), memory, *arguments[:3], *ends)
         if doubtful and not self._add(plane, block, weight, marks, out):
             return None
         return int(scored)

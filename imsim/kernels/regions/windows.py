@@ -144,7 +144,7 @@ def _scores(images: Images, places: Places, strips: Strips) -> Scores:
 def _qualities(x, y, codes, wanted, boxes, sums, pixel, memory, constants):  # type: ignore[no-untyped-def]
     """Sum and number of the qualities of each region; `pixel` has the dtype of shelves."""
     # Literals are types of their own, for each of which Numba would compile again.
-    size, zero, one, keeps = constants[0].size, np.int64(0), np.int64(1), np.bool_(True)
+    size, zero, one, keeps = constants[0], np.int64(0), np.int64(1), np.bool_(True)
     # A window of an odd size has its centre inside a region; others touch it.
     gap = size // 2 if size % 2 else size - 1
     room_p, room_q = np.empty(zero, pixel.dtype), np.empty(zero, pixel.dtype)
