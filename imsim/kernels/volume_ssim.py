@@ -28,6 +28,7 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     may_be_broken,
     nan_if_broken,
+    sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, span_of
 from imsim.kernels.ssim import ssim_strips, uiq_strips
@@ -120,9 +121,21 @@ def quality_slab(  # type: ignore[no-untyped-def]
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer
-    rows, slots, both_sums, both_flat_sums, found, scored, count_slots, counts, spare, _, _ = memory
+    (
+        rows,
+        slots,
+        both_sums,
+        both_flat_sums,
+        found,
+        scored,
+        count_slots,
+        counts,
+        spare,
+        running,
+        _,
+    ) = memory
     sums, flat_sums = both_sums[0], both_flat_sums[0]
-    ring, count_ring = rings
+    ring, count_ring, running_planes = rings
     deep, high, tile = taps_of_planes.size, taps_of_rows.size, found.size
     pixels = deep * high * wide
     scale, c1, c2, least, fewest = constants
@@ -145,10 +158,11 @@ def quality_slab(  # type: ignore[no-untyped-def]
         for k in range(first_plane, last_plane + deep - 1):
             p, q = x[k], y[k]
             within = None if mask is None else mask[k]
-            slot_of_plane = k % ring.shape[1]
+            slot_of_plane = (k - first_plane) % ring.shape[1]
             for i in range(first_row, bottom):
                 row = i - high + 1 - first_row
-                slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
+                place = (i - first_row) % slots.shape[0]
+                slot, count_slot = slots[place], count_slots[place]
                 load_sum_and_difference(p, q, within, i, left, right, offsets, scale, u, d)
                 uu, dd = slot[2 * tile : 3 * tile], slot[3 * tile : 4 * tile]
                 filter_moments(u, wide, taps, unrolled, spare, slot[:tile], uu)
@@ -163,24 +177,26 @@ def quality_slab(  # type: ignore[no-untyped-def]
                         filter_row(inside, wide, None, None, spare, count_slot)
                 if row < 0:
                     continue
-                oldest = i - high + 1
-                filter_rows(slots, oldest, taps_of_rows, unrolled, ring[row, slot_of_plane])
+                if taps is None:
+                    sum_rows(slots, row, high, running, ring[row, slot_of_plane])
+                else:
+                    filter_rows(slots, row, taps_of_rows, unrolled, ring[row, slot_of_plane])
                 if mask is not None and ones.size > 0:
-                    filter_rows(
-                        count_slots, oldest, ones[:high], None, count_ring[row, slot_of_plane]
-                    )
+                    filter_rows(count_slots, row, ones[:high], None, count_ring[row, slot_of_plane])
             plane = k - deep + 1 - first_plane
             if plane < 0:
                 continue
-            oldest = k - deep + 1
             for row in range(last_row - first_row):
-                filter_rows(ring[row], oldest, taps_of_planes, unrolled, flat_sums)
+                if taps is None:
+                    sum_rows(ring[row], plane, deep, running_planes[row], flat_sums)
+                else:
+                    filter_rows(ring[row], plane, taps_of_planes, unrolled, flat_sums)
                 if mask is None:
                     quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
                 else:
                     weights, pixels, enough = sums[4], sums[4], least
                     if ones.size > 0:
-                        filter_rows(count_ring[row], oldest, ones[:deep], None, counts[0])
+                        filter_rows(count_ring[row], plane, ones[:deep], None, counts[0])
                         pixels, enough = counts[0], fewest
                         if is_sample:
                             correct_bias(pixels, unbiased)

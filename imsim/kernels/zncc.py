@@ -37,7 +37,6 @@ from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
     filter_row,
-    filter_rows,
     find_scored,
     load,
     load_mask,
@@ -257,9 +256,9 @@ def _correlation_slab(x, y, mask, spans, results, work, wide, unrolled, limits, 
     first_plane, last_plane, first_row, last_row, first, last = spans
     (out, values, valid, doubtful), (memory, rings, outer, keeps) = results, work
     taps_of_planes, taps_of_rows = outer
-    rows, slots, both_sums, both_flat_sums, found, scored, _, _, spare, _, _ = memory
+    rows, slots, both_sums, both_flat_sums, found, scored, _, _, spare, running, _ = memory
     sums, flat_sums = both_sums[0], both_flat_sums[0]
-    ring, _ = rings
+    ring, _, running_planes = rings
     deep, high, tile = taps_of_planes.size, taps_of_rows.size, found.size
     full, digits = float(deep * high * wide), digits_of(found)
     bottom = last_row + high - 1
@@ -271,22 +270,21 @@ def _correlation_slab(x, y, mask, spans, results, work, wide, unrolled, limits, 
         offsets, columns = (slab_offset(x, mask, *span), slab_offset(y, mask, *span)), (left, right)
         for k in range(first_plane, last_plane + deep - 1):
             within = None if mask is None else mask[k]
+            slot_of_plane = (k - first_plane) % ring.shape[1]
             for i in range(first_row, bottom):
                 row = i - high + 1 - first_row
-                slot = slots[i % slots.shape[0]]
+                slot = slots[(i - first_row) % slots.shape[0]]
                 p, q = x[k], y[k]
                 filter_pair(
                     p, q, within, i, columns, offsets, rows, wide, unrolled, spare, slot, tile, out
                 )
                 if row >= 0:
-                    filter_rows(
-                        slots, i - high + 1, taps_of_rows, unrolled, ring[row, k % ring.shape[1]]
-                    )
+                    sum_rows(slots, row, high, running, ring[row, slot_of_plane])
             plane = k - deep + 1 - first_plane
             if plane < 0:
                 continue
             for row in range(last_row - first_row):
-                filter_rows(ring[row], k - deep + 1, taps_of_planes, unrolled, flat_sums)
+                sum_rows(ring[row], plane, deep, running_planes[row], flat_sums)
                 if mask is None:
                     correlation_row(sums, None, full, limits, found)
                 else:

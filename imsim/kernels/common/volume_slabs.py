@@ -43,14 +43,16 @@ columns, which fits into the second-level cache.
 
 
 @kept_by_thread
-def ring_buffers(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, Array]:
+def ring_buffers(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for the filtered rows of as many planes as a window has, and for counts.
 
-    Shapes (rows, slots, planes * columns) and (rows, slots, columns).
+    Shapes (rows, slots, planes * columns) and (rows, slots, columns); and (rows, planes * columns)
+    for running sums.
     """
     return (
         np.empty((SLAB_ROWS, size, planes * tile), dtype),
         np.empty((SLAB_ROWS, size, tile), dtype),
+        np.empty((SLAB_ROWS, planes * tile), dtype),
     )
 
 
