@@ -97,7 +97,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
     unbiased = counts[1]
     for j in range(tile):
         unbiased[j] = 1
-    digits = digits_of(constants)
+    digits = digits_of(found)
 
     for left in range(first, last, tile):
         count, right = span_of(left, last, tile, size)

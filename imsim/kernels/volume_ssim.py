@@ -146,7 +146,7 @@ def quality_slab(  # type: ignore[no-untyped-def]
     unbiased = counts[1]
     for j in range(tile):
         unbiased[j] = 1
-    digits = digits_of(constants)
+    digits = digits_of(found)
     bottom = last_row + high - 1
     centred, above = centre_of(deep, high, wide)
 
