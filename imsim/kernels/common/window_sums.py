@@ -92,11 +92,17 @@ def filter_row(row, size, taps, unrolled, spare, out):  # type: ignore[no-untype
         if taps is None:
             sum_neighbours(row, size, spare, out)
         else:
+            few = taps.size % 4
             for j in range(out.size):
                 out[j] = 0
-            for k in range(taps.size):
+            for k in range(few):
                 for j in range(out.size):
                     out[j] += taps[k] * row[j + k]
+            for k in range(few, taps.size, 4):
+                a, b, c, d = row[k:], row[k + 1 :], row[k + 2 :], row[k + 3 :]
+                for j in range(out.size):
+                    total = taps[k] * a[j] + taps[k + 1] * b[j]
+                    out[j] += total + (taps[k + 2] * c[j] + taps[k + 3] * d[j])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -112,17 +118,10 @@ def filter_row(row, size, taps, unrolled, spare, out):  # type: ignore[no-untype
 def filter_products(p, q, size, taps, unrolled, spare, out):  # type: ignore[no-untyped-def]
     """Write weighted sums of p q along a row."""
     if unrolled is None:
-        if taps is None:
-            products = spare[2]
-            for j in range(out.size + size - 1):
-                products[j] = p[j] * q[j]
-            sum_neighbours(products, size, spare, out)
-        else:
-            for j in range(out.size):
-                out[j] = 0
-            for k in range(taps.size):
-                for j in range(out.size):
-                    out[j] += taps[k] * (p[j + k] * q[j + k])
+        products = spare[2]
+        for j in range(out.size + size - 1):
+            products[j] = p[j] * q[j]
+        filter_row(products, size, taps, None, spare, out)
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -172,12 +171,19 @@ def filter_rows(slots, row, taps, unrolled, sums):  # type: ignore[no-untyped-de
     ring = slots.shape[0]
     oldest = row % ring
     if unrolled is None:
+        few = taps.size % 4
         for j in range(sums.size):
             sums[j] = 0
-        for k in range(taps.size):
+        for k in range(few):
             slot = slots[_slot(oldest, k, ring)]
             for j in range(sums.size):
                 sums[j] += taps[k] * slot[j]
+        for k in range(few, taps.size, 4):
+            a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+            c, d = slots[_slot(oldest, k + 2, ring)], slots[_slot(oldest, k + 3, ring)]
+            for j in range(sums.size):
+                total = taps[k] * a[j] + taps[k + 1] * b[j]
+                sums[j] += total + (taps[k + 2] * c[j] + taps[k + 3] * d[j])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         middle = slots[_slot(oldest, half, ring)]
@@ -242,14 +248,23 @@ def filter_two_rows(slots, row, taps, unrolled, upper, lower):  # type: ignore[n
     ring = slots.shape[0]
     oldest = row % ring
     if unrolled is None:
-        for m in range(2):
-            total = lower if m else upper
-            for j in range(total.size):
-                total[j] = 0
-            for k in range(taps.size):
-                slot = slots[_slot(oldest, m + k, ring)]
-                for j in range(total.size):
-                    total[j] += taps[k] * slot[j]
+        few = taps.size % 4
+        for j in range(upper.size):
+            upper[j], lower[j] = 0, 0
+        for k in range(few):
+            a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+            for j in range(upper.size):
+                upper[j] += taps[k] * a[j]
+                lower[j] += taps[k] * b[j]
+        for k in range(few, taps.size, 4):
+            a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+            c, d = slots[_slot(oldest, k + 2, ring)], slots[_slot(oldest, k + 3, ring)]
+            e = slots[_slot(oldest, k + 4, ring)]
+            for j in range(upper.size):
+                total = taps[k] * a[j] + taps[k + 1] * b[j]
+                next_total = taps[k] * b[j] + taps[k + 1] * c[j]
+                upper[j] += total + (taps[k + 2] * c[j] + taps[k + 3] * d[j])
+                lower[j] += next_total + (taps[k + 2] * d[j] + taps[k + 3] * e[j])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(upper.size):
