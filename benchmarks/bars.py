@@ -156,6 +156,18 @@ def _growth(work: str) -> Case:
     return Case(work, measure, slow=True)
 
 
+def _wide(name: str, option: str, dtype: str) -> Case:
+    """How many times as long uniform windows of 64 x 64 pixels take as those of 8 x 8."""
+
+    def measure(budget: float) -> Spread:
+        x, y = Input(512, dtype).pair(name)
+        call = partial(imsim.METRICS[name].function, x, y)
+        calls = {str(side): partial(call, **{option: side}) for side in (8, 64)}
+        return interleave(calls, budget).ratio("64", "8")
+
+    return Case(f"{name}, 512x512, {dtype}", measure)
+
+
 def _overhead(work: str) -> Case:
     def measure(budget: float) -> Spread:
         x, y = images.pair(16, channels=WORKS[work].channels)
@@ -266,9 +278,12 @@ BARS = (
         tuple(_weighted(work, dtype) for work in (*WEIGHTED, *PIXELWISE) for dtype in (F32, U8))),
     Bar("growth", "1.3x the time per pixel at 4096x4096 as at 512x512", 1.3, False,
         tuple(_growth(work) for work in (*WINDOWED, *PIXELWISE, *HASHES))),
-    Bar("call overhead, pixelwise", "40 µs for 16x16 float32", 40, False,
+    Bar("uniform windows of 64x64", "4x the time of 8x8", 4, False,
+        tuple(_wide(name, option, dtype) for name, option in
+              (("uiq", "block_size"), ("zncc", "window_size")) for dtype in (F32, U8))),
+    Bar("call overhead, pixelwise", "12 µs for 16x16 float32", 12, False,
         tuple(_overhead(work) for work in PIXELWISE), unit="µs"),
-    Bar("call overhead, SSIM", "80 µs for 16x16 float32", 80, False,
+    Bar("call overhead, SSIM", "25 µs for 16x16 float32", 25, False,
         (_overhead("ssim"),), unit="µs"),
     Bar("memory at 4096x4096 float32", "10 % of the two inputs", 10, False,
         tuple(_memory(work, masked) for work in ("ssim", "uiq", "gmsd")
