@@ -25,7 +25,7 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-COST = 64
+COST = 24
 """Work per pixel, as a multiple of that for which `parallel` has its threshold."""
 
 

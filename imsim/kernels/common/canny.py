@@ -11,15 +11,16 @@ import numpy as np
 from scipy import ndimage
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import allocating, exact, exact_part
+from imsim.kernels.common.jit import allocating, exact, exact_part, inline
 from imsim.kernels.common.planes import NO_MASK
 from imsim.portable.edges import edge_unit
 from imsim.typing import Array
 
 TRUNCATE = 4.0
 """Standard deviations from the centre of the Gaussian to its end."""
-STRIP_PIXELS = 1 << 18
-"""Pixels of a strip; a strip is at least twice as high as its surroundings."""
+STRIP_PIXELS = 1 << 16
+"""Pixels of a strip, which fit into the second-level cache; a strip is at least twice as high as
+its surroundings."""
 WEAK, STRONG, LINKED = 1, 2, 3
 
 
@@ -49,44 +50,102 @@ def find_strengths(
     start, stop = rows
     height, width = image.shape
     first, end = max(start - 2, 0), min(stop + 2, height)  # rows of the smoothed image
-    top, bottom = max(first - gaussian_radius(sigma), 0), min(end + gaussian_radius(sigma), height)
+    taps = _taps(sigma)
+    radius = taps.size - 1
+    top, bottom = max(first - radius, 0), min(end + radius, height)
+    smoothed, line = np.empty((end - first, width)), np.zeros(width + 2 * radius)
+    values = np.divide(image[top:bottom], data_range, dtype=np.float64)
     inside = None if mask is None else mask[top:bottom]
-    values = image[top:bottom].astype(np.float64)
-    values /= data_range
-    if inside is not None:
-        values[~inside] = 0
-    wanted = slice(first - top, end - top)
-    smoothed = _smooth(values, sigma)[wanted]
-    del values
-    if inside is None:
-        row, column = (_like_rows(n, sigma) for n in (height, width))
-        weight = _whole_weight(min(height, 2 * gaussian_radius(sigma) + 1), width, sigma)
-        smoothed /= weight[row[first:end]][:, column]
+    if inside is None or inside.all():
+        _smooth(values, taps, first - top, line, smoothed)
+        smoothed /= _whole_weights(height, width, sigma, first, end)
     else:
-        smoothed /= _smooth(inside.astype(np.float64), sigma)[wanted] + np.finfo(np.float64).eps
+        values[~inside] = 0
+        _smooth(values, taps, first - top, line, smoothed)
+        weight = np.empty_like(smoothed)
+        _smooth(inside.astype(np.float64), taps, first - top, line, weight)
+        weight += np.finfo(np.float64).eps
+        smoothed /= weight
     # Single precision, as in scikit-image. A threshold of 0 lets every gradient pass.
     low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
     unit = edge_unit(smoothed)
     if unit > 1:
         smoothed, low, high_threshold = smoothed / unit, low / unit, high_threshold / unit
-    room = np.empty((3, stop - start + 3, width))
-    inside = NO_MASK if mask is None else mask
-    _thin(
-        np.ascontiguousarray(smoothed), first, inside, start, stop, low, high_threshold, room, out
-    )
-
-
-def _smooth(values: Array, sigma: float) -> Array:
-    """Gaussian with zeros beyond the frame."""
-    result: Array = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=TRUNCATE)
-    return result
+    room, mask = np.empty((3, 3, width)), NO_MASK if mask is None else mask
+    _thin(smoothed, first, mask, start, stop, low, high_threshold, room, out)
 
 
 @kept
-def _whole_weight(height: int, width: int, sigma: float) -> Array:
-    """Weight of the pixels within the frame; a wide frame is replaced by a narrow equivalent."""
-    ones = np.ones((height, min(width, 2 * gaussian_radius(sigma) + 1)))
-    return _smooth(ones, sigma) + np.finfo(np.float64).eps
+def _taps(sigma: float) -> Array:
+    """Weights of SciPy's Gaussian, from its centre to its end."""
+    radius = gaussian_radius(sigma)
+    impulse = np.zeros(2 * radius + 1)
+    impulse[radius] = 1
+    found: Array = ndimage.gaussian_filter(impulse, sigma, mode="constant", truncate=TRUNCATE)
+    return found[radius:].copy()
+
+
+@exact
+def _smooth(values, taps, first, line, out):  # type: ignore[no-untyped-def]
+    """Smooth some rows by a Gaussian, with zeros beyond the values.
+
+    In the order of SciPy, to the bit: from the end of the Gaussian to its centre, and columns
+    first. `line` holds a row between zeros.
+    """
+    (height, width), radius = values.shape, taps.size - 1
+    inner = line[radius : radius + width]
+    for i in range(out.shape[0]):
+        centre, row = values[first + i], out[i]
+        for j in range(width):
+            inner[j] = centre[j] * taps[0]
+        k = radius
+        while k > 0:
+            above, below = first + i - k, first + i + k
+            if above >= 0 and below < height:
+                further = values[above + (k > 1)], values[below - (k > 1)]
+                k = _add_taps(inner, values[above], values[below], further[0], further[1], taps, k)
+            else:
+                if above >= 0 or below < height:
+                    a = values[above if above >= 0 else below]
+                    for j in range(width):
+                        inner[j] += a[j] * taps[k]
+                k -= 1
+        for j in range(width):
+            row[j] = inner[j] * taps[0]
+        k = radius
+        while k > 0:
+            a, b = line[radius - k :], line[radius + k :]
+            k = _add_taps(row, a, b, a[1:], line[radius + k - 1 :], taps, k)
+
+
+@exact_part
+def _add_taps(sums, a, b, c, d, taps, k):  # type: ignore[no-untyped-def]
+    """Add two taps from the k-th, or the last one; return the number of those that are left."""
+    if k == 1:
+        for j in range(sums.size):
+            sums[j] += (a[j] + b[j]) * taps[1]
+        return 0
+    for j in range(sums.size):
+        sums[j] = (sums[j] + (a[j] + b[j]) * taps[k]) + (c[j] + d[j]) * taps[k - 1]
+    return k - 2
+
+
+def _whole_weights(height: int, width: int, sigma: float, first: int, end: int) -> Array:
+    """Weights of the pixels within the frame, for some rows; one row if these are alike."""
+    rows, columns = _like_rows(height, sigma)[first:end], _like_rows(width, sigma)
+    different, places = np.unique(rows, return_inverse=True)
+    side = 2 * gaussian_radius(sigma) + 1
+    weights = _small_weights(min(height, side), min(width, side), sigma)[different][:, columns]
+    return weights if different.size == 1 else weights[places]
+
+
+@kept
+def _small_weights(height: int, width: int, sigma: float) -> Array:
+    """Weights of the pixels within a small frame."""
+    weights: Array = ndimage.gaussian_filter(
+        np.ones((height, width)), sigma, mode="constant", truncate=TRUNCATE
+    )
+    return weights + np.finfo(np.float64).eps
 
 
 def _like_rows(n: int, sigma: float) -> Array:
@@ -98,52 +157,77 @@ def _like_rows(n: int, sigma: float) -> Array:
 
 @exact
 def _thin(smoothed, first, mask, start, stop, low, high, room, out):  # type: ignore[no-untyped-def]
-    """Find Sobel gradients, and keep those that are local maxima along their direction."""
+    """Find Sobel gradients, and keep those that are local maxima along their direction.
+
+    `room` holds the size, the rows and the columns of the gradients of three rows.
+    """
     height, width = out.shape
-    top, bottom = max(start - 1, 0), min(stop + 1, height)
-    magnitude, down, right = room[0], room[1], room[2]
-    across = room[0, room.shape[1] - 1]
-    for i in range(top, bottom):
-        above, here = smoothed[max(i - 1, 0) - first], smoothed[i - first]
-        below = smoothed[min(i + 1, height - 1) - first]
-        for j in range(width):
-            across[j] = below[j] - above[j]
-        k = i - top
-        for j in range(width):
-            left, far = max(j - 1, 0), min(j + 1, width - 1)
-            down[k, j] = 2 * across[j] + (across[left] + across[far])
-        for j in range(width):
-            left, far = max(j - 1, 0), min(j + 1, width - 1)
-            # SciPy takes the difference first: rounding decides which of two neighbours is larger.
-            middle = here[far] - here[left]
-            right[k, j] = 2 * middle + ((above[far] - above[left]) + (below[far] - below[left]))
-            magnitude[k, j] = np.sqrt(down[k, j] * down[k, j] + right[k, j] * right[k, j])
-    for i in range(start, stop):
-        for j in range(width):
-            out[i, j] = 0
-        if i == 0 or i == height - 1:
-            continue
-        k = i - top
-        for j in range(1, width - 1):
-            m = magnitude[k, j]
-            if not m >= low:
-                continue
-            if mask.size > 0 and not _surrounded(mask, i, j):
-                continue
-            v, h = down[k, j], right[k, j]
-            side = 1 if (v > 0) == (h > 0) else -1
-            v, h = abs(v), abs(h)
-            # Interpolate the neighbours on both sides, between an axis and a diagonal.
-            if v > h or (side < 0 and v == h):
-                w = h / v
-                ahead, beyond = magnitude[k + 1, j], magnitude[k + 1, j + side]
-                behind, before = magnitude[k - 1, j], magnitude[k - 1, j - side]
-            else:
-                w = v / h
-                ahead, beyond = magnitude[k, j + 1], magnitude[k + side, j + 1]
-                behind, before = magnitude[k, j - 1], magnitude[k - side, j - 1]
-            if beyond * w + ahead * (1 - w) <= m and before * w + behind * (1 - w) <= m:
-                out[i, j] = STRONG if m >= high else WEAK
+    for i in range(max(start - 1, 0), min(stop + 1, height)):
+        above, below = smoothed[max(i - 1, 0) - first], smoothed[min(i + 1, height - 1) - first]
+        _find_gradients(above, smoothed[i - first], below, room[i % 3])
+        k = i - 1  # the row whose neighbours are known
+        if start <= k < stop and k > 0:
+            _keep_maxima(room[(k - 1) % 3], room[k % 3], room[i % 3], low, high, out[k])
+            if mask.size > 0:
+                for j in range(1, width - 1):
+                    if out[k, j] and not _surrounded(mask, k, j):
+                        out[k, j] = 0
+    for k in (0, height - 1):
+        if start <= k < stop:
+            for j in range(width):
+                out[k, j] = 0
+
+
+@exact_part
+def _find_gradients(above, here, below, gradients):  # type: ignore[no-untyped-def]
+    """Write the sizes of the gradients of a row, and their parts."""
+    magnitude, down, right = gradients[0], gradients[1], gradients[2]
+    last = here.size - 1
+    across = magnitude
+    for j in range(here.size):
+        across[j] = below[j] - above[j]
+    for j in range(1, last):
+        down[j] = 2 * across[j] + (across[j - 1] + across[j + 1])
+    for j in range(1, last):
+        # SciPy takes the difference first: rounding decides which of two neighbours is larger.
+        middle = here[j + 1] - here[j - 1]
+        sides = (above[j + 1] - above[j - 1]) + (below[j + 1] - below[j - 1])
+        right[j] = 2 * middle + sides
+    for j in (0, last):
+        left, far = max(j - 1, 0), min(j + 1, last)
+        down[j] = 2 * across[j] + (across[left] + across[far])
+        middle = here[far] - here[left]
+        right[j] = 2 * middle + ((above[far] - above[left]) + (below[far] - below[left]))
+    for j in range(here.size):
+        magnitude[j] = np.sqrt(down[j] * down[j] + right[j] * right[j])
+
+
+@exact_part
+def _keep_maxima(above, here, below, low, high, out):  # type: ignore[no-untyped-def]
+    """Write the strengths of a row of gradients, all but its ends, which are no edges.
+
+    The neighbours on both sides are interpolated, between an axis and a diagonal. Each is loaded
+    before it is chosen: LLVM vectorises selections, and no branches.
+    """
+    magnitude, up, down = here[0], above[0], below[0]
+    last = out.size - 1
+    out[0], out[last] = 0, 0
+    for j in range(1, last):
+        m, v, h = magnitude[j], here[1, j], here[2, j]
+        is_rising = (v > 0) == (h > 0)
+        v, h = abs(v), abs(h)
+        is_steep = (v > h) | ((v == h) & (not is_rising))
+        w = (h if is_steep else v) / (v if is_steep else h)
+        down_left, down_here, down_right = down[j - 1], down[j], down[j + 1]
+        up_left, up_here, up_right = up[j - 1], up[j], up[j + 1]
+        left, right = magnitude[j - 1], magnitude[j + 1]
+        ahead, behind = (down_here, up_here) if is_steep else (right, left)
+        beyond, before = (down_left, up_right) if is_steep else (up_right, down_left)
+        beyond, before = (down_right, up_left) if is_rising else (beyond, before)
+        is_edge = (m >= low) & (beyond * w + ahead * (1 - w) <= m)
+        is_edge &= before * w + behind * (1 - w) <= m
+        strength = STRONG if m >= high else WEAK
+        out[j] = strength if is_edge else 0
 
 
 @exact_part
@@ -158,34 +242,43 @@ def _surrounded(mask, i, j):  # type: ignore[no-untyped-def]
 
 def link(strengths: Array) -> Array:
     """Overwrite strengths by whether the pixel is a strong edge or connected with one."""
-    _link(strengths)
+    _link(strengths.reshape(-1), strengths.shape[1])
     return strengths.view(np.bool_)
 
 
 @allocating
-def _link(strengths):  # type: ignore[no-untyped-def]
-    height, width = strengths.shape
-    waiting = np.empty(1024, dtype=np.int64)
-    for p in range(height * width):
-        if strengths[p // width, p % width] != STRONG:
-            continue
-        strengths[p // width, p % width] = LINKED
-        waiting[0] = p
-        n = 1
-        while n > 0:
-            n -= 1
-            i, j = waiting[n] // width, waiting[n] % width
-            for k in range(max(i - 1, 0), min(i + 2, height)):
-                for h in range(max(j - 1, 0), min(j + 2, width)):
-                    if strengths[k, h] == WEAK or strengths[k, h] == STRONG:
-                        strengths[k, h] = LINKED
-                        if n == waiting.size:
-                            more = np.empty(2 * n, dtype=np.int64)
-                            for m in range(n):
-                                more[m] = waiting[m]
-                            waiting = more
-                        waiting[n] = k * width + h
-                        n += 1
-    for i in range(height):
+def _link(strengths, width):  # type: ignore[no-untyped-def]
+    """Follow weak edges from every strong one. Pixels at the frame are none."""
+    places, waiting = np.empty(width, dtype=np.int64), np.empty(1024, dtype=np.int64)
+    for first in range(width, strengths.size - width, width):
+        row, number = strengths[first : first + width], 0
+        # Every pixel is written, and few are kept: half of the branches would be a surprise.
         for j in range(width):
-            strengths[i, j] = strengths[i, j] == LINKED
+            places[number] = first + j
+            number += row[j] == STRONG
+        for k in range(number):
+            waiting[0], n = places[k], 1
+            while n > 0:
+                n -= 1
+                place = waiting[n]
+                if n + 9 > waiting.size:
+                    more = np.empty(2 * waiting.size, dtype=np.int64)
+                    for m in range(n):
+                        more[m] = waiting[m]
+                    waiting = more
+                for centre in (place - width, place, place + width):
+                    n = _mark(strengths, centre - 1, waiting, n)
+                    n = _mark(strengths, centre, waiting, n)
+                    n = _mark(strengths, centre + 1, waiting, n)
+    for k in range(strengths.size):
+        strengths[k] = strengths[k] >= STRONG
+
+
+@inline
+def _mark(strengths, place, waiting, n):  # type: ignore[no-untyped-def]
+    """Link a weak edge, which then waits; return how many wait."""
+    strength = strengths[np.uint64(place)]
+    is_weak = strength == WEAK
+    strengths[np.uint64(place)] = LINKED if is_weak else strength
+    waiting[np.uint64(n)] = place
+    return n + is_weak
