@@ -250,12 +250,18 @@ def link(strengths: Array) -> Array:
 def _link(strengths, width):  # type: ignore[no-untyped-def]
     """Follow weak edges from every strong one. Pixels at the frame are none."""
     places, waiting = np.empty(width, dtype=np.int64), np.empty(1024, dtype=np.int64)
+    weak = np.zeros(width + 2, dtype=np.bool_)
     for first in range(width, strengths.size - width, width):
         row, number = strengths[first : first + width], 0
+        above, below = strengths[first - width :], strengths[first + width :]
+        column = weak[1 : width + 1]
+        for j in range(width):
+            column[j] = (above[j] == WEAK) | (row[j] == WEAK) | (below[j] == WEAK)
+        left, right = weak[:width], weak[2:]
         # Every pixel is written, and few are kept: half of the branches would be a surprise.
         for j in range(width):
             places[number] = first + j
-            number += row[j] == STRONG
+            number += (row[j] == STRONG) & (left[j] | column[j] | right[j])
         for k in range(number):
             waiting[0], n = places[k], 1
             while n > 0:
