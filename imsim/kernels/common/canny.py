@@ -53,26 +53,28 @@ def find_strengths(
     taps = _taps(sigma)
     radius = taps.size - 1
     top, bottom = max(first - radius, 0), min(end + radius, height)
-    smoothed, line = np.empty((end - first, width)), np.zeros(width + 2 * radius)
+    padded, line = np.empty((end - first, width + 2)), np.zeros(width + 2 * radius)
+    smoothed = padded[:, 1:-1]
     values = np.divide(image[top:bottom], data_range, dtype=np.float64)
     inside = None if mask is None else mask[top:bottom]
     if inside is None or inside.all():
-        _smooth(values, taps, first - top, line, smoothed)
+        _smooth(values, taps, first - top, line, padded)
         smoothed /= _whole_weights(height, width, sigma, first, end)
     else:
         values[~inside] = 0
-        _smooth(values, taps, first - top, line, smoothed)
-        weight = np.empty_like(smoothed)
+        _smooth(values, taps, first - top, line, padded)
+        weight = np.empty_like(padded)
         _smooth(inside.astype(np.float64), taps, first - top, line, weight)
-        weight += np.finfo(np.float64).eps
-        smoothed /= weight
+        smoothed /= weight[:, 1:-1] + np.finfo(np.float64).eps
     # Single precision, as in scikit-image. A threshold of 0 lets every gradient pass.
     low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
     unit = edge_unit(smoothed)
     if unit > 1:
-        smoothed, low, high_threshold = smoothed / unit, low / unit, high_threshold / unit
-    room, mask = np.empty((3, 3, width)), NO_MASK if mask is None else mask
-    _thin(smoothed, first, mask, start, stop, low, high_threshold, room, out)
+        smoothed /= unit
+        low, high_threshold = low / unit, high_threshold / unit
+    padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
+    room, mask = np.empty((3, 3, width + 2)), NO_MASK if mask is None else mask
+    _thin(padded, first, mask, start, stop, low, high_threshold, room, out)
 
 
 @kept
@@ -90,12 +92,12 @@ def _smooth(values, taps, first, line, out):  # type: ignore[no-untyped-def]
     """Smooth some rows by a Gaussian, with zeros beyond the values.
 
     In the order of SciPy, to the bit: from the end of the Gaussian to its centre, and columns
-    first. `line` holds a row between zeros.
+    first. `line` holds a row between zeros. Rows of `out` have another pixel at both ends.
     """
     (height, width), radius = values.shape, taps.size - 1
     inner = line[radius : radius + width]
     for i in range(out.shape[0]):
-        centre, row = values[first + i], out[i]
+        centre, row = values[first + i], out[i, 1 : width + 1]
         for j in range(width):
             inner[j] = centre[j] * taps[0]
         k = radius
@@ -159,7 +161,8 @@ def _like_rows(n: int, sigma: float) -> Array:
 def _thin(smoothed, first, mask, start, stop, low, high, room, out):  # type: ignore[no-untyped-def]
     """Find Sobel gradients, and keep those that are local maxima along their direction.
 
-    `room` holds the size, the rows and the columns of the gradients of three rows.
+    Each row begins and ends with two equal pixels, of which one lies beyond the frame. `room`
+    holds the size, the rows and the columns of the gradients of three rows.
     """
     height, width = out.shape
     for i in range(max(start - 1, 0), min(stop + 1, height)):
@@ -180,25 +183,18 @@ def _thin(smoothed, first, mask, start, stop, low, high, room, out):  # type: ig
 
 @exact_part
 def _find_gradients(above, here, below, gradients):  # type: ignore[no-untyped-def]
-    """Write the sizes of the gradients of a row, and their parts."""
+    """Write the sizes of the gradients of a row, and their parts. Its ends lie beyond the frame."""
     magnitude, down, right = gradients[0], gradients[1], gradients[2]
-    last = here.size - 1
-    across = magnitude
+    across, width = magnitude, here.size - 2
     for j in range(here.size):
         across[j] = below[j] - above[j]
-    for j in range(1, last):
-        down[j] = 2 * across[j] + (across[j - 1] + across[j + 1])
-    for j in range(1, last):
+    for j in range(width):
+        down[j] = 2 * across[j + 1] + (across[j] + across[j + 2])
+    for j in range(width):
         # SciPy takes the difference first: rounding decides which of two neighbours is larger.
-        middle = here[j + 1] - here[j - 1]
-        sides = (above[j + 1] - above[j - 1]) + (below[j + 1] - below[j - 1])
-        right[j] = 2 * middle + sides
-    for j in (0, last):
-        left, far = max(j - 1, 0), min(j + 1, last)
-        down[j] = 2 * across[j] + (across[left] + across[far])
-        middle = here[far] - here[left]
-        right[j] = 2 * middle + ((above[far] - above[left]) + (below[far] - below[left]))
-    for j in range(here.size):
+        middle = here[j + 2] - here[j]
+        right[j] = 2 * middle + ((above[j + 2] - above[j]) + (below[j + 2] - below[j]))
+    for j in range(width):
         magnitude[j] = np.sqrt(down[j] * down[j] + right[j] * right[j])
 
 
@@ -242,15 +238,15 @@ def _surrounded(mask, i, j):  # type: ignore[no-untyped-def]
 
 def link(strengths: Array) -> Array:
     """Overwrite strengths by whether the pixel is a strong edge or connected with one."""
-    _link(strengths.reshape(-1), strengths.shape[1])
+    width = strengths.shape[1]
+    room = np.empty(width, np.int64), np.zeros(width + 2, np.bool_), np.empty(1024, np.int64)
+    _link(strengths.reshape(-1), width, *room)
     return strengths.view(np.bool_)
 
 
 @allocating
-def _link(strengths, width):  # type: ignore[no-untyped-def]
+def _link(strengths, width, places, weak, waiting):  # type: ignore[no-untyped-def]
     """Follow weak edges from every strong one. Pixels at the frame are none."""
-    places, waiting = np.empty(width, dtype=np.int64), np.empty(1024, dtype=np.int64)
-    weak = np.zeros(width + 2, dtype=np.bool_)
     for first in range(width, strengths.size - width, width):
         row, number = strengths[first : first + width], 0
         above, below = strengths[first - width :], strengths[first + width :]
