@@ -122,6 +122,12 @@ def filter_products(p, q, size, taps, unrolled, spare, out):  # type: ignore[no-
         for j in range(out.size + size - 1):
             products[j] = p[j] * q[j]
         filter_row(products, size, taps, None, spare, out)
+    elif taps is None:
+        for j in range(out.size):
+            total = p[j] * q[j]
+            for k in range(1, len(unrolled)):
+                total += p[j + k] * q[j + k]
+            out[j] = total
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
@@ -140,6 +146,14 @@ def filter_moments(p, size, taps, unrolled, spare, out, squares):  # type: ignor
     if unrolled is None:
         filter_row(p, size, taps, None, spare, out)
         filter_products(p, p, size, taps, None, spare, squares)
+    elif taps is None:
+        for j in range(out.size):
+            total, square = p[j], p[j] * p[j]
+            for k in range(1, len(unrolled)):
+                total += p[j + k]
+                square += p[j + k] * p[j + k]
+            out[j] = total
+            squares[j] = square
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
