@@ -303,6 +303,18 @@ def test_long_integers_of_torch_that_no_kernel_reads() -> None:
             facts.function(image, image, data_range=1)
 
 
+def test_pytorch_without_fourier_transforms_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(24, 25)
+
+    def lacking(*_: Any, **__: Any) -> None:
+        raise RuntimeError("fft: ATen not compiled with FFT support")
+
+    monkeypatch.setattr(torch.fft, "fftn", lacking)
+    assert imsim.fsim(image, image, data_range=1) == 1  # by the kernel
+    with formulas(), pytest.raises(imsim.ImsimError, match=r"^FSIM needs Fourier.*not compiled"):
+        imsim.fsim(image, image, data_range=1)
+
+
 def test_pytorch_has_nothing_to_warn_of() -> None:
     """It warns of memory that may not be written to, and of numbers read off a gradient."""
     image = np.random.default_rng(0).random((24, 25), dtype=np.float32)
