@@ -18,7 +18,14 @@ import numpy as np
 
 from imsim.errors import DTypeError
 from imsim.inputs import as_array, check_real, is_of_numpy_itself, kind, listed
-from imsim.portable.arrays import device, is_of_jax, is_tensor, to_host
+from imsim.portable.arrays import (
+    device,
+    is_compiling,
+    is_of_jax,
+    is_tensor,
+    outside_graphs,
+    to_host,
+)
 from imsim.typing import Array, ImageLike
 
 Given = tuple[Any, ...]
@@ -245,26 +252,32 @@ def _torch_scored() -> Any:
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> Any:
-            call = context.call
-            *others, data_range = call.given
-            parts = zip(context.saved_tensors, others, strict=True)
-            given = (*(other if t is None else t for t, other in parts), data_range)
-            wanted = context.needs_input_grad[:2]
-            found = lent = None
-            if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
-                lent = _lent(_torch_view, (*given, upstream))
-            if lent is not None:
-                found = call.gradient(lent[:4], lent[4], wanted, call.scores, call.ahead)
-            if found is None:
-                found = _torch_gradient(torch, call.function, given, upstream, wanted)
-            else:
-                found = [
-                    torch.from_numpy(g).to(image.dtype) if w else None
-                    for g, image, w in zip(found, given[:2], wanted, strict=True)
-                ]
-            return (*found, None, None, None)
+            # PyTorch may compile backward passes, too, and cannot trace kernels.
+            differentiate = outside_graphs(_torch_backward) if is_compiling() else _torch_backward
+            saved = context.call, context.saved_tensors, context.needs_input_grad[:2]
+            return (*differentiate(*saved, upstream), None, None, None)
 
     return Scored
+
+
+def _torch_backward(call: _Call, saved: Any, wanted: Any, upstream: Any) -> list[Any]:
+    """Return the gradients of the images, by kernels if these compute them."""
+    import torch
+
+    *others, data_range = call.given
+    parts = zip(saved, others, strict=True)
+    given = (*(other if t is None else t for t, other in parts), data_range)
+    found = lent = None
+    if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
+        lent = _lent(_torch_view, (*given, upstream))
+    if lent is not None:
+        found = call.gradient(lent[:4], lent[4], wanted, call.scores, call.ahead)
+    if found is None:
+        return _torch_gradient(torch, call.function, given, upstream, wanted)
+    return [
+        torch.from_numpy(g).to(image.dtype) if w else None
+        for g, image, w in zip(found, given[:2], wanted, strict=True)
+    ]
 
 
 def _torch_gradient(
