@@ -17,13 +17,22 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from imsim.errors import DTypeError
-from imsim.inputs import as_array, check_real, is_of_numpy_itself, kind
-from imsim.portable.arrays import is_tensor, to_host
+from imsim.inputs import as_array, check_real, is_of_numpy_itself, kind, listed
+from imsim.portable.arrays import (
+    device,
+    is_compiling,
+    is_of_jax,
+    is_tensor,
+    outside_graphs,
+    to_host,
+)
 from imsim.typing import Array, ImageLike
 
 Given = tuple[Any, ...]
 """Two images, a mask and a data range, as the user gave them, or with NumPy arrays in place; and
 weights, if there are any."""
+NAMES = ("a", "b", "mask", "data_range", "weights")
+"""What is given, in its order."""
 Function = Callable[..., Any]
 """Computes a score or a map of what is given."""
 Gradient: TypeAlias = Any
@@ -126,11 +135,9 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
 
     The libraries themselves notice, or forbid, a change of their own arrays.
     """
-    names = ("a", "b", "mask")
-    parts = [
-        v if v is None or _notices(v, library) else _copied(as_array(name, v))
-        for name, v in zip(names, given[:3], strict=True)
-    ]
+    names = NAMES[:3]
+    parts = [v if v is None else as_array(n, v) for n, v in zip(names, given, strict=False)]
+    parts = [v if v is None or _notices(v, library) else _copied(v) for v in parts]
     data_range = lent[3]
     if isinstance(data_range, np.ndarray) and data_range.ndim == 0:
         data_range = data_range.item()
@@ -245,26 +252,32 @@ def _torch_scored() -> Any:
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> Any:
-            call = context.call
-            *others, data_range = call.given
-            parts = zip(context.saved_tensors, others, strict=True)
-            given = (*(other if t is None else t for t, other in parts), data_range)
-            wanted = context.needs_input_grad[:2]
-            found = lent = None
-            if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
-                lent = _lent(_torch_view, (*given, upstream))
-            if lent is not None:
-                found = call.gradient(lent[:4], lent[4], wanted, call.scores, call.ahead)
-            if found is None:
-                found = _torch_gradient(torch, call.function, given, upstream, wanted)
-            else:
-                found = [
-                    torch.from_numpy(g).to(image.dtype) if w else None
-                    for g, image, w in zip(found, given[:2], wanted, strict=True)
-                ]
-            return (*found, None, None, None)
+            # PyTorch may compile backward passes, too, and cannot trace kernels.
+            differentiate = outside_graphs(_torch_backward) if is_compiling() else _torch_backward
+            saved = context.call, context.saved_tensors, context.needs_input_grad[:2]
+            return (*differentiate(*saved, upstream), None, None, None)
 
     return Scored
+
+
+def _torch_backward(call: _Call, saved: Any, wanted: Any, upstream: Any) -> list[Any]:
+    """Return the gradients of the images, by kernels if these compute them."""
+    import torch
+
+    *others, data_range = call.given
+    parts = zip(saved, others, strict=True)
+    given = (*(other if t is None else t for t, other in parts), data_range)
+    found = lent = None
+    if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
+        lent = _lent(_torch_view, (*given, upstream))
+    if lent is not None:
+        found = call.gradient(lent[:4], lent[4], wanted, call.scores, call.ahead)
+    if found is None:
+        return _torch_gradient(torch, call.function, given, upstream, wanted)
+    return [
+        torch.from_numpy(g).to(image.dtype) if w else None
+        for g, image, w in zip(found, given[:2], wanted, strict=True)
+    ]
 
 
 def _torch_gradient(
@@ -290,14 +303,28 @@ def _torch_gradient(
 def _call_jax(function: Function, given: Given, gradient: Gradient | None) -> Any:
     import jax
 
-    lent = _lent(_jax_view, given)
+    lent = _jax_lent(given)
     if lent is not None:
-        like = next(v for v in given[:2] if isinstance(v, jax.Array))
-        return _each(function(*lent), lambda found: _jax_put(found, like))
-    lent = _lent(_jax_view, (None, None, *given[2:]))
+        return _each(function(*lent), lambda found: _jax_put(found, given[:2]))
+    lent = _jax_lent((None, None, *given[2:]))
     if gradient is None or lent is None:
         return function(*given)
     return _jax_scored(function, gradient, _kept(given, lent, jax.Array))
+
+
+def _jax_lent(values: Any) -> tuple[Any, ...] | None:
+    """Lend arrays, as `_lent` does; refuse those on several devices of the host, as JAX does."""
+    lent = _lent(_jax_view, values)
+    if lent is not None:
+        named = zip(NAMES, values, strict=False)
+        places = {n: device(v) for n, v in named if is_of_jax(v) and n != "data_range"}
+        places = {n: place for n, place in places.items() if place is not None}
+        if len(set(places.values())) > 1:
+            where = listed(places.values())
+            raise DTypeError(
+                f"{' and '.join(places)} are on different devices, {where}", "move one"
+            )
+    return lent
 
 
 def _jax_view(array: Any) -> Array | None:
@@ -321,11 +348,12 @@ def _jax_view(array: Any) -> Array | None:
     return view.astype(np.float32 if is_float else np.int8)
 
 
-def _jax_put(found: Any, like: Any) -> Any:
-    """Make an array of JAX, on the device of another one if that was chosen."""
-    is_chosen = getattr(like, "committed", True)
-    put = sys.modules["jax"].device_put
-    return put(np.asarray(found), *([like.sharding] if is_chosen else []))
+def _jax_put(found: Any, images: Any) -> Any:
+    """Make an array of JAX, on the device of the images if one was chosen for either."""
+    jax = sys.modules["jax"]
+    arrays = [v for v in images if isinstance(v, jax.Array)]
+    chosen = [v.sharding for v in arrays if getattr(v, "committed", True)]
+    return jax.device_put(np.asarray(found), *chosen[:1])
 
 
 def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
@@ -353,23 +381,23 @@ def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
 
     @jax.custom_jvp
     def scored(*images: Any) -> Any:
-        lent = _lent(_jax_view, complete(images))
-        return by_formula(*images) if lent is None else _jax_put(function(*lent), images[0])
+        lent = _jax_lent(complete(images))
+        return by_formula(*images) if lent is None else _jax_put(function(*lent), images)
 
     def rule(images: Any, tangents: Any) -> Any:
         moving = {k: t for k, t in zip(places, tangents, strict=True) if not isinstance(t, zero)}
-        lent = _lent(_jax_view, complete(images))
+        lent = _jax_lent(complete(images))
         found = scores = None
         if lent is not None:
             scores, found = gradient.of_each(lent, (0 in moving, 1 in moving))
         if found is None:
             return jax.jvp(by_formula, tuple(images), tuple(map(filled, tangents)))
-        scores = _jax_put(scores, images[0])
+        scores = _jax_put(scores, images)
         parts = []
         for k, tangent in moving.items():
             # A bare number would be moved to the device in a way that may be disallowed.
             own = found[k], found[k] != 0, found[k].dtype.type(0)
-            gradients, are_some, zero_there = (_jax_put(v, images[0]) for v in own)
+            gradients, are_some, zero_there = (_jax_put(v, images) for v in own)
             # JAX does not mix floats of 8 bits with others.
             t = gradient.in_order(tangent, jax.numpy).astype(gradients.dtype)
             # 0 outside the mask, even where what comes from above is infinite.

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from imsim import errors
-from imsim.inputs import MEMORY, as_array, is_usual, on_common_namespace
+from imsim.inputs import MEMORY, as_array, check_real, is_usual, on_common_namespace
 from imsim.portable import arrays
 from imsim.portable.pair import Pair
 from imsim.portable.windows import lengths_of
@@ -138,6 +138,7 @@ def check_data_range(
     if isinstance(axes, int) and axes == 0 and not is_span:
         if not arrays.is_of_numpy(value):
             value = as_array("data_range", value)
+            check_real("data_range", value)
         if not arrays.has_values(value):
             return _traced_data_range(value, xp)
         given, value = (

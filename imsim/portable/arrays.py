@@ -250,7 +250,9 @@ def where_valid(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
         if fill == 0 and values.size >= MANY and _are_plain(valid, values):
             return _bits_where(valid, values)
         return np.where(valid, values, values.dtype.type(fill))
-    return array_namespace(values).where(valid, values, constant(fill, values))
+    # JAX takes an array of NaN for a mistake, where it is told to look for those (jax_debug_nans).
+    other = values.dtype.type(fill) if is_of_jax(values) else constant(fill, values)
+    return array_namespace(values).where(valid, values, other)
 
 
 def root(values: Array) -> Array:

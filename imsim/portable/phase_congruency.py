@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
+from imsim.errors import ImsimError
 from imsim.portable.arrays import (
     array_namespace,
     as_image,
@@ -199,6 +200,22 @@ def _scaled(image: Array, lowest: Array, scale: float) -> Array:
     return centred * xp.minimum(unit, most / scaling_unit(centred, root=ALL))
 
 
+def _transformed(image: Array) -> Array:
+    """Fourier transform; a library or a device that has none is named."""
+    xp = array_namespace(image)
+    values = xp.astype(image, complex_dtype(image))
+    try:
+        found: Array = xp.fft.fftn(values, axes=(-2, -1))
+    except (AttributeError, RuntimeError) as error:
+        if type(error) not in (AttributeError, NotImplementedError, RuntimeError):
+            raise  # such as PyTorch's lack of memory, or JAX's
+        raise ImsimError(
+            f"FSIM needs Fourier transforms, and {xp.__name__} lacks them here ({error})",
+            "pass NumPy arrays, or eager tensors on the CPU, which the kernels score",
+        ) from error
+    return found
+
+
 def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> Array:
     """Phase congruency of each pixel, from 0 (none) to 1; 0 throughout a constant image.
 
@@ -209,7 +226,7 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
     bank = filters_like(image)
     # No filter passes the mean. Less its minimum, a constant image is exactly 0.
     centred = _scaled(image, minimum(image, valid)[..., None, None], scale)
-    spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
+    spectrum = _transformed(centred)
 
     energy_all = amplitude_all = xp.zeros_like(image)
     for o in range(ORIENTATIONS):

@@ -166,6 +166,19 @@ def test_saved_images_must_not_change(rng: np.random.Generator) -> None:
         score.backward()
 
 
+def test_a_compiled_backward_pass(rng: np.random.Generator) -> None:
+    """The score is eager, and PyTorch traces its gradient: kernels are no part of the graph."""
+    a, b = textured_pair(rng, *FRAME, batch=(2,))
+    mask = blob_mask(rng, *FRAME)
+    (want,) = TORCH.gradients(lambda x: imsim.rmse(x, torch.tensor(b), mask=mask), a)
+    x = torch.tensor(a, requires_grad=True)
+    total = imsim.rmse(x, torch.tensor(b), mask=mask).sum()
+    torch._dynamo.reset()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        total.backward()
+    np.testing.assert_array_equal(x.grad, want)
+
+
 @each_variant
 def test_infinity_from_above_does_not_pass_the_mask(
     variant: Variant, library: Library, rng: np.random.Generator

@@ -247,12 +247,72 @@ def test_a_deleted_data_range_is_named() -> None:
         imsim.psnr(image, image, data_range=deleted(np.float64(1)))
 
 
+def test_a_data_range_that_is_no_number_is_named() -> None:
+    image = jax.numpy.ones((24, 25))
+    for span in (torch.tensor(9, dtype=torch.uint8).view(torch.bits8), jax.random.key(0)):
+        with pytest.raises(imsim.DTypeError, match=r"^data_range has dtype"):
+            imsim.psnr(image, image, data_range=span)
+
+
+def test_deleted_partners_under_a_gradient_are_named() -> None:
+    image = np.ones((24, 25))
+    a, gone = jax.numpy.asarray(image), deleted(image)
+    with pytest.raises(imsim.DTypeError, match=r"^b is a .* whose memory is freed"):
+        jax.grad(lambda x: imsim.rmse(x, gone))(a)
+    with pytest.raises(imsim.DTypeError, match=r"^mask is a .* whose memory is freed"):
+        jax.grad(lambda x: imsim.rmse(x, image, mask=gone))(a)
+
+
+def test_scores_lie_on_the_device_that_was_chosen(rng: np.random.Generator) -> None:
+    """As results of JAX itself do, whichever argument was put there."""
+    second = jax.devices()[1]
+    images = [jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME)]
+    free, there = images[0], jax.device_put(images[1], second)
+    for pair in ((free, there), (there, free)):
+        assert imsim.rmse(*pair).devices() == {second}
+        for gradient in jax.grad(imsim.rmse, argnums=(0, 1))(*pair):
+            assert gradient.devices() == {second}
+
+
+def test_several_devices_of_jax_are_refused(rng: np.random.Generator) -> None:
+    first, second = jax.devices()[:2]
+    a, b = textured_pair(rng, *FRAME)
+    x, y = jax.device_put(a, first), jax.device_put(b, second)
+    seen = jax.device_put(np.ones(FRAME, bool), second)
+    for call in (imsim.rmse, jax.grad(imsim.rmse)):
+        with pytest.raises(imsim.DTypeError, match=r"^a and b are on different devices"):
+            call(x, y)
+        with pytest.raises(imsim.DTypeError, match=r"^a and mask are on different devices"):
+            call(x, b, mask=seen)
+
+
+def test_no_array_of_nan_is_made_of_numbers(rng: np.random.Generator) -> None:
+    """JAX, told to look for NaN, takes it for a mistake."""
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME, batch=(2,)))
+    seen = jax.numpy.asarray(blob_mask(rng, *FRAME))
+    with jax.debug_nans(True):
+        found = jax.vmap(lambda x, y: imsim.rmse(x, y, mask=seen))(a, b)
+    np.testing.assert_allclose(found, imsim.rmse(a, b, mask=seen), rtol=1e-12)
+
+
 def test_long_integers_of_torch_that_no_kernel_reads() -> None:
     image = torch.ones(24, 25, dtype=torch.uint64)
     assert float(imsim.rmse(image, image)) == 0
     for facts in imsim.METRICS.values():
         with formulas(), pytest.raises(imsim.DTypeError, match=r"^a has dtype torch\.uint64"):
             facts.function(image, image, data_range=1)
+
+
+def test_pytorch_without_fourier_transforms_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(24, 25)
+
+    def lacking(*_: Any, **__: Any) -> None:
+        raise RuntimeError("fft: ATen not compiled with FFT support")
+
+    monkeypatch.setattr(torch.fft, "fftn", lacking)
+    assert imsim.fsim(image, image, data_range=1) == 1  # by the kernel
+    with formulas(), pytest.raises(imsim.ImsimError, match=r"^FSIM needs Fourier.*not compiled"):
+        imsim.fsim(image, image, data_range=1)
 
 
 def test_pytorch_has_nothing_to_warn_of() -> None:
