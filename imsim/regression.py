@@ -25,7 +25,7 @@ from imsim.pages import pair_report, share
 from imsim.pages.page import number
 from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_number
+from imsim.validation import check_capacity, check_number
 from imsim.whole_files import write_whole, writing_to
 
 MOST_LETTERS = 100
@@ -89,6 +89,7 @@ class _Rule(NamedTuple):
             options = {"mask": self.mask, "data_range": self.data_range}
             axis = _channel_axis(image)
             score = float(self.record.function(reference, image, channel_axis=axis, **options))
+            check_capacity(self.data_range, image.dtype)
         higher = self.record.higher_is_better
         if score >= self.limit if higher else score <= self.limit:
             return None

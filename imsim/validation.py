@@ -118,6 +118,27 @@ def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | No
     return 255.0 if first == xp.uint8 else 1.0 if first == xp.bool else None
 
 
+def capacity(kind: np.dtype[Any]) -> float:
+    """Return the largest difference of two pixels of a type."""
+    if kind.kind == "f":
+        return math.inf
+    return float(2 ** bits_of(kind) - 1)
+
+
+def bits_of(kind: np.dtype[Any]) -> int:
+    """Return the bits of a pixel of a type."""
+    return 1 if kind.kind == "b" else 8 * kind.itemsize
+
+
+def check_capacity(data_range: float | None, kind: np.dtype[Any]) -> None:
+    """Refuse a data range that pixels of a type do not span: by it, all images are alike."""
+    if data_range is not None and data_range > capacity(kind):
+        raise errors.DataRangeError(
+            f"data_range={data_range:g} is beyond what {kind} pixels hold",
+            f"pass at most {capacity(kind):.0f}",
+        )
+
+
 def check_data_range(
     value: Any, dtypes: Collection[Any], needed_by: str | None, xp: ModuleType
 ) -> float | Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,32 @@ def test_an_image_in_a_named_folder_is_not_replaced(capsys):
     for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
         assert "is a file to be read" in errors(capsys, *call, *flat, "-o", "flat.png")[0]
     assert Path("good/000.png").read_bytes() == Path("flat.png").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="links of both kinds")
+@pytest.mark.parametrize("link", [os.link, lambda source, name: Path(name).symlink_to(source)])
+def test_no_link_leads_to_an_image_of_a_folder(link, capsys):
+    save("good/000.png", GOOD[0])
+    before = Path("good/000.png").read_bytes()
+    link("good/000.png", "o.csv")
+    calls = (
+        ("train", "good"),
+        ("update", "m.safetensors", "good"),
+        ("score", "m.safetensors", "good"),
+    )
+    for call in (*calls, ("watch", "m.safetensors", "good", "--for", "0.1")):
+        err = errors(capsys, *call, "-o", "o.csv")
+        assert err == [
+            "imsim: error: --output o.csv: is good/000.png, in a folder that is read; "
+            "name another file"
+        ]
+    Path("page").mkdir(), link(os.path.abspath("good/000.png"), "page/inspection.html")
+    assert run("score", "m.safetensors", "good", "--report", "page") == 0
+    assert "<html" in Path("page/inspection.html").read_text()
+    assert Path("good/000.png").read_bytes() == before
+    # A result of an earlier run, among the images, is written anew.
+    for _ in range(2):
+        assert run("score", "m.safetensors", "good", "-o", "good/o.csv") == 0
 
 
 def test_a_cut_stack_counts_as_damaged(capsys):

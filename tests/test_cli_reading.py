@@ -273,10 +273,12 @@ class TestOutputs:
         os.symlink("../store", "test/sub"), save("ref/sub/a.png", GREY)
         os.link("store/a.png", "hard.csv"), os.symlink("store/a.png", "soft.csv")
         os.link("ref/a.png", "hard.json")
+        os.link(save("test/new.png", GREY), "alone.csv")  # without a partner
         before = Path("store/a.png").read_bytes()
         for name, words in (
-            ("hard.csv", "hard.csv: is the image test/sub/a.png"),
-            ("soft.csv", "soft.csv: is the image test/sub/a.png"),
+            ("hard.csv", "hard.csv: is test/sub/a.png, in a folder that is read"),
+            ("soft.csv", "soft.csv: is test/sub/a.png, in a folder that is read"),
+            ("alone.csv", "alone.csv: is test/new.png, in a folder that is read"),
             ("store/o.png", "store/o.png: is called like an image"),
         ):
             assert main(["compare", "ref", "test", "-o", name, "--csv"]) == 2

@@ -65,7 +65,7 @@ class TestServers:
         save("r/1.png", GREY), save("t/1.png", GREY)
         assert "cannot be written" in refusal(capsys, "r", "t", "--junit", "/proc/j.xml")
         os.symlink("t/1.png", "j.xml")
-        words = "--junit j.xml: is the image t/1.png"
+        words = "--junit j.xml: is t/1.png, in a folder that is read"
         assert words in refusal(capsys, "r", "t", "--junit", "j.xml")
 
     def test_a_run_that_fails_leaves_no_result_of_an_earlier_one(self, capsys):

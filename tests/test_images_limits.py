@@ -130,6 +130,13 @@ def test_the_limits_of_pillow_are_not_ours(name, monkeypatch):
     np.testing.assert_array_equal(read_picture(name).pixels, want)
 
 
+def test_what_pillow_refuses_of_webp_is_not_put_down_to_its_age(monkeypatch):
+    save("a.webp", GREY, lossless=True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageFileError, match=r"than Pillow reads of WebP; save it as PNG or TIFF"):
+        read_picture("a.webp")
+
+
 def feed(path: str, content: bytes) -> threading.Thread:
     thread = threading.Thread(target=Path(path).write_bytes, args=(content,))
     thread.start()

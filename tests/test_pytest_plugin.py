@@ -183,6 +183,10 @@ def test_channels_anywhere(make):
         (RAMP, {"mask": np.ones((3, 3), bool)}, imsim.MaskError, "(3, 3)"),
         (RAMP, {"mask": np.zeros(RAMP.shape, bool)}, imsim.MaskError, "uses no pixel"),
         (RAMP / 7, {"metric": "ssim", "at_least": 0.9}, imsim.DataRangeError, "data_range"),
+        (
+            *(RAMP, {"metric": "ssim", "at_least": 0.9, "data_range": 65535}),
+            *(imsim.DataRangeError, "data_range=65535 is beyond what uint8 pixels hold"),
+        ),
     ],
 )
 @pytest.mark.parametrize("update", [False, True])

@@ -55,7 +55,9 @@ def open_webp(source: Source, reading: Reading) -> Pages:
     try:
         return _pages(WebPImageFile(io.BytesIO(content)), notes, reading)
     except DecompressionBombError as error:
-        raise ImageFileError("has more pixels than Pillow reads of WebP", _REMEDY) from error
+        raise ImageFileError(
+            "has more pixels than Pillow reads of WebP", "save it as PNG or TIFF"
+        ) from error
 
 
 def open_avif(source: Source, reading: Reading) -> Pages:

@@ -104,6 +104,8 @@ def random_generator(random_state: Any) -> np.random.Generator:
 def data_range_of(detector: Any, dtype: Any, inputs: Floats, used: Booleans | None) -> float:
     """Return the given data range, or that of preprocess or dtype, or that of the images."""
     if detector.data_range is not None:
+        if detector.preprocess_ is None:
+            validation.check_capacity(detector.data_range, dtype)
         return float(detector.data_range)
     if detector.preprocess_ is None:
         known = validation.usual_data_range([dtype])

@@ -23,6 +23,7 @@ from imsim.anomaly.stacks import check_kind, check_masks, masks_at, spread
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
+from imsim.whole_files import replacing
 
 FALLBACK_METRIC = "fsim"
 """Metric whose maps are shown if that of the detector has none."""
@@ -258,7 +259,8 @@ class Writer:
         path = self.folder / name
         try:
             whole = page(title, Html(text), script=script)
-            path.write_text(whole, encoding="utf-8", errors="backslashreplace")
+            with replacing(path) as new:
+                Path(new).write_text(whole, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise _unwritable(path, error) from error
         return path
@@ -267,9 +269,9 @@ class Writer:
         """Draw a figure into a file, and return it for the page."""
         path = self.folder / f"{name}.png"
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), replacing(path) as new:
                 warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in names
-                draw().savefig(path, dpi=DPI, format="png")
+                draw().savefig(new, dpi=DPI, format="png")
             content = path.read_bytes()
         except OSError as error:
             raise _unwritable(path, error) from error

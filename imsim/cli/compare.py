@@ -209,7 +209,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         images = [path for pair in found.pairs for path in pair[:3] if path]
         inputs = [*found.inputs, *arguments.ignore_from]
         inputs += [arguments.labels] if arguments.labels else []
-        check_output(arguments.output, inputs, images=images, resume=arguments.resume)
+        check_output(arguments.output, inputs, resume=arguments.resume)
         refuse_pipes(arguments, inputs)
         for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
@@ -218,7 +218,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         check_maps(arguments.maps, found.inputs, stems, own, images)
         junit = None
         if arguments.junit is not None:
-            check_junit(arguments, inputs, images)
+            check_junit(arguments, inputs)
             junit = Junit(arguments.junit)
         writer = writer_of(arguments, settings, jobs)
         listeners: list[Listener] = [junit] if junit else []

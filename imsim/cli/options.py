@@ -14,7 +14,14 @@ import numpy as np
 from imsim._images import ORIENTATIONS, Picture, Reading
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
-from imsim.validation import CHANNEL_HINT, MEMORY_HINT, SLICES_HINT, usual_data_range
+from imsim.validation import (
+    CHANNEL_HINT,
+    MEMORY_HINT,
+    SLICES_HINT,
+    bits_of,
+    capacity,
+    usual_data_range,
+)
 
 MASK_HELP = (
     "image of two values: 0 leaves a pixel out, and the other, as 255 or 1, has it scored; any "
@@ -235,18 +242,6 @@ class DataRanges:
     def missing(self, picture: Picture) -> bool:
         """Tell whether metrics that need a data range have none for this image."""
         return self.of(picture) is None and usual_data_range([picture.pixels.dtype]) is None
-
-
-def capacity(kind: np.dtype[Any]) -> float:
-    """Return the largest difference of two pixels of a type."""
-    if kind.kind == "f":
-        return math.inf
-    return float(2 ** bits_of(kind) - 1)
-
-
-def bits_of(kind: np.dtype[Any]) -> int:
-    """Return the bits of a pixel of a type."""
-    return 1 if kind.kind == "b" else 8 * kind.itemsize
 
 
 def _beyond(kind: np.dtype[Any]) -> str:

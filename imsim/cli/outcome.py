@@ -70,14 +70,12 @@ def add_ci(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_junit(
-    arguments: argparse.Namespace, inputs: Iterable[str], images: Iterable[str]
-) -> None:
+def check_junit(arguments: argparse.Namespace, inputs: Iterable[str]) -> None:
     """Refuse a file of --junit that cannot be written, or that is another one of the run."""
     file, rows = arguments.junit, arguments.output
     if rows is not None and same_file(file, rows):
         raise OptionError(f"--junit {file}: is the file of --output; name another one")
-    check_output(file, inputs, images=images, option="--junit")
+    check_output(file, inputs, option="--junit")
 
 
 class Junit:

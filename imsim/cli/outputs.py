@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
-from imsim._images import EXTENSIONS, file_of, same_file
+from imsim._images import EXTENSIONS, VOLUME_EXTENSIONS, file_of, same_file
+from imsim.cli.pairing import Folder
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
@@ -229,11 +230,11 @@ def check_output(
     file: str | None,
     inputs: Iterable[str],
     *,
-    images: Iterable[str] = (),
     resume: bool = False,
     option: str = "--output",
 ) -> None:
     """Refuse a file that cannot be written, or that is to be read, in a folder too."""
+    inputs = list(inputs)
     if file is None:
         if resume:
             raise OptionError("--resume: goes on with a file of results; name it with -o FILE")
@@ -251,9 +252,32 @@ def check_output(
             f"{option} {file}: is called like an image, for which other runs would take it; name a "
             f"file that does not end in {os.path.splitext(file)[1]}"
         )
-    for path in images if os.path.exists(file) else ():
-        if same_file(file, path):  # by a link of either kind
-            raise OptionError(f"{option} {file}: is the image {path}; name another file")
+    if os.path.isfile(file) and (found := _in_a_folder(file, inputs)) is not None:
+        raise OptionError(
+            f"{option} {file}: is {found}, in a folder that is read; name another file"
+        )
+
+
+def _in_a_folder(file: str, inputs: Iterable[str]) -> str | None:
+    """Return the file in a folder to be read that a file of results is, by a link of either kind.
+
+    Results of an earlier run may lie there themselves; they are no images.
+    """
+    for path in filter(os.path.isdir, inputs):
+        others: list[str] = []
+        folder = Folder(path, others)
+        for found in (*map(folder.path, folder.names), *others):
+            if not same_file(file, found):
+                continue
+            if found.lower().endswith(VOLUME_EXTENSIONS) or _place(found) != _place(file):
+                return found
+    return None
+
+
+def _place(file: str) -> str:
+    """Return where a file lies, which may be a link itself."""
+    folder, name = os.path.split(file)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def check_new_folder(folder: str) -> None:

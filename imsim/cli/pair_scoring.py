@@ -30,7 +30,7 @@ from imsim.cli.jobs import (
 )
 from imsim.cli.maps import write_maps
 from imsim.cli.measures import Settings
-from imsim.cli.options import NEEDS_RANGE, bits_of, capacity, in_options
+from imsim.cli.options import NEEDS_RANGE, in_options
 from imsim.cli.outputs import NOTED
 from imsim.cli.pairing import Failure, FilePair, Pairing, contested_stems
 from imsim.cli.pairs import Scene, aligned, alone, fitted, on_disk
@@ -53,7 +53,7 @@ from imsim.finite import nan_scores, value_ends
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.typing import Array
-from imsim.validation import usual_data_range
+from imsim.validation import bits_of, capacity, usual_data_range
 
 UNCOUNTED = "is not counted block by block; raise --memory above the size of an image"
 

@@ -147,6 +147,16 @@ def test_the_parameter_is_named(options: dict[str, Any], message: str) -> None:
         AnomalyDetector(**PLAIN | options).fit(IMAGES)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_data_range_beyond_the_type(dtype: Any) -> None:
+    images = (IMAGES * 99).astype(dtype)
+    most = np.iinfo(dtype).max
+    for more in ({}, {"metric": "ssim"}):
+        with pytest.raises(imsim.DataRangeError, match=f"beyond what {images.dtype} .* {most}$"):
+            AnomalyDetector(**PLAIN | more, data_range=most + 1).fit(images)
+    assert AnomalyDetector(**PLAIN, data_range=most).fit(images).data_range_ == most
+
+
 def read_only(images: NDArray[Any]) -> NDArray[Any]:
     images = images.copy()
     images.flags.writeable = False
