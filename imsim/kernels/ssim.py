@@ -44,7 +44,6 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
     rows_to_sum,
-    sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.arrays import where_valid
@@ -129,9 +128,12 @@ def quality_strip(  # type: ignore[no-untyped-def]
             if top == end:
                 continue
             is_summed = False
+            if taps is None and unrolled is None:  # running sums, which leave out no row
+                filter_two_rows(
+                    slots, top, size, taps, unrolled, running, flat_sums[0], flat_sums[1]
+                )
+                is_summed = True
             for row in range(top, end):
-                if taps is None:
-                    sum_rows(slots, row, size, running, flat_sums[row - top])
                 is_empty = False
                 if mask is not None and size % 2:
                     centre, start = mask[row + size // 2], left + size // 2
@@ -140,8 +142,10 @@ def quality_strip(  # type: ignore[no-untyped-def]
                     fill_zeros(found)
                     fill_zeros(scored)
                 else:
-                    if taps is not None and not is_summed:
-                        filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+                    if not is_summed:
+                        filter_two_rows(
+                            slots, top, size, taps, unrolled, running, flat_sums[0], flat_sums[1]
+                        )
                         is_summed = True
                     sums = both_sums[row - top]
                     if mask is None:

@@ -37,11 +37,13 @@ from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
     filter_row,
+    filter_two_rows,
     find_scored,
     load,
     load_mask,
     may_be_broken,
     nan_if_broken,
+    rows_to_sum,
     sum_rows,
 )
 from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
@@ -177,10 +179,13 @@ def _correlation_strip(x, y, mask, span, results, memory, size, unrolled, limits
             filter_pair(
                 x, y, mask, i, columns, offsets, rows, size, unrolled, spare, slot, tile, out
             )
-            row = i - size + 1
-            if row >= 0:
-                sum_rows(slots, row, size, running, flat_sums[0])
-                sums = both_sums[0]
+            top, end = rows_to_sum(i, size, x.shape[0])
+            if top < end:
+                filter_two_rows(
+                    slots, top, size, None, unrolled, running, flat_sums[0], flat_sums[1]
+                )
+            for row in range(top, end):
+                sums = both_sums[row - top]
                 if mask is None:
                     correlation_row(sums, None, full, limits, found)
                 else:

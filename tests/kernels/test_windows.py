@@ -139,7 +139,7 @@ def test_two_rows_of_sums_are_those_of_each(rng: np.random.Generator, size: int)
 
 @numba.njit
 def _two_rows(slots, row, taps, unrolled, upper, lower, single):  # type: ignore[no-untyped-def]
-    filter_two_rows(slots, row, taps, unrolled, upper, lower)
+    filter_two_rows(slots, row, taps.size, taps, unrolled, upper, upper, lower)
     filter_rows(slots, row, taps, unrolled, single)
 
 

@@ -89,12 +89,12 @@ def weighted_strip(  # type: ignore[no-untyped-def]
                 load_mask(mask, i, left, right, own)
                 filter_row(own, size, taps, unrolled, spare, count_slot)
             top, end = rows_to_sum(i, size, x.shape[0])
-            if taps is not None and top < end:
-                filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+            if top < end:
+                filter_two_rows(
+                    slots, top, size, taps, unrolled, running, flat_sums[0], flat_sums[1]
+                )
             for row in range(top, end):
                 sums = both_sums[row - top]
-                if taps is None:
-                    sum_rows(slots, row, size, running, flat_sums[row - top])
                 whole = sums[plane]
                 if constants is None:
                     correlation_row(sums, whole, full, limits, found)

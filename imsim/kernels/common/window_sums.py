@@ -61,7 +61,7 @@ def fill_zeros(row):  # type: ignore[no-untyped-def]
 def sum_neighbours(row, size, spare, out):  # type: ignore[no-untyped-def]
     """Write sums of `size` neighbours along a row, each from two sums of half as many.
 
-    One pixel more makes the number of an odd sum. `spare` is memory for the sums on the way.
+    An odd number takes one more pixel. `spare` is memory for the sums on the way.
     """
     length, digits = out.size + size - 1, 0
     while size >> digits + 1:
@@ -253,32 +253,36 @@ def sum_rows(slots, row, size, running, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def filter_two_rows(slots, row, taps, unrolled, upper, lower):  # type: ignore[no-untyped-def]
+def filter_two_rows(slots, row, size, taps, unrolled, running, upper, lower):  # type: ignore[no-untyped-def]
     """Write weighted sums of the slots from that of `row`, and of those from the next row.
 
     The two share most slots, and to load these is what filtering along columns waits for. The ring
-    buffer has one slot more than a window has rows.
+    buffer has one slot more than a window has rows. Running sums take every row in turn.
     """
     ring = slots.shape[0]
     oldest = row % ring
     if unrolled is None:
-        few = taps.size % 4
-        for j in range(upper.size):
-            upper[j], lower[j] = 0, 0
-        for k in range(few):
-            a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+        if taps is None:
+            sum_rows(slots, row, size, running, upper)
+            sum_rows(slots, row + 1, size, running, lower)
+        else:
+            few = taps.size % 4
             for j in range(upper.size):
-                upper[j] += taps[k] * a[j]
-                lower[j] += taps[k] * b[j]
-        for k in range(few, taps.size, 4):
-            a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
-            c, d = slots[_slot(oldest, k + 2, ring)], slots[_slot(oldest, k + 3, ring)]
-            e = slots[_slot(oldest, k + 4, ring)]
-            for j in range(upper.size):
-                total = taps[k] * a[j] + taps[k + 1] * b[j]
-                next_total = taps[k] * b[j] + taps[k + 1] * c[j]
-                upper[j] += total + (taps[k + 2] * c[j] + taps[k + 3] * d[j])
-                lower[j] += next_total + (taps[k + 2] * d[j] + taps[k + 3] * e[j])
+                upper[j], lower[j] = 0, 0
+            for k in range(few):
+                a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+                for j in range(upper.size):
+                    upper[j] += taps[k] * a[j]
+                    lower[j] += taps[k] * b[j]
+            for k in range(few, taps.size, 4):
+                a, b = slots[_slot(oldest, k, ring)], slots[_slot(oldest, k + 1, ring)]
+                c, d = slots[_slot(oldest, k + 2, ring)], slots[_slot(oldest, k + 3, ring)]
+                e = slots[_slot(oldest, k + 4, ring)]
+                for j in range(upper.size):
+                    total = taps[k] * a[j] + taps[k + 1] * b[j]
+                    next_total = taps[k] * b[j] + taps[k + 1] * c[j]
+                    upper[j] += total + (taps[k + 2] * c[j] + taps[k + 3] * d[j])
+                    lower[j] += next_total + (taps[k + 2] * d[j] + taps[k + 3] * e[j])
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(upper.size):

@@ -33,7 +33,6 @@ from imsim.kernels.common.window_sums import (
     load,
     load_mask,
     rows_to_sum,
-    sum_rows,
 )
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST
@@ -282,11 +281,8 @@ def find_fields(  # type: ignore[no-untyped-def]
         begin, stop = rows_to_sum(i, size, height)
         if begin == stop:
             continue
-        if taps is not None:
-            filter_two_rows(slots, begin, taps, unrolled, flat_sums[0], flat_sums[1])
+        filter_two_rows(slots, begin, size, taps, unrolled, running, flat_sums[0], flat_sums[1])
         for row in range(begin, stop):
-            if taps is None:
-                sum_rows(slots, row, size, running, flat_sums[row - begin])
             sums, found, mark = both_sums[row - begin], fields[above + row], marks[row]
             if ones.size > 0 and mask is not None:
                 filter_rows(count_slots, row, ones, None, counts[0])
@@ -362,12 +358,9 @@ def spread_fields(  # type: ignore[no-untyped-def]
     p, q, planes = rows[0], rows[1], FIELDS if both else FIELDS - 1
     for i in range(out_x.shape[0]):
         sums = both_sums[i % 2]
-        if taps is None:
-            sums_of_row = flat_sums[i % 2, : planes * columns]
-            sum_rows(flat, i, size, running, sums_of_row)
-        elif i % 2 == 0:  # two rows are summed at a time
+        if i % 2 == 0:  # two rows are summed at a time
             upper, lower = flat_sums[0, : planes * columns], flat_sums[1, : planes * columns]
-            filter_two_rows(flat, i, taps, unrolled, upper, lower)
+            filter_two_rows(flat, i, size, taps, unrolled, running, upper, lower)
         for k in range(planes):
             filter_row(sums[k], size, taps, unrolled, spare, filtered[k, :width])
         if constants is not None:
