@@ -228,7 +228,7 @@ def rows_to_sum(i, size, height):  # type: ignore[no-untyped-def]
 
 @exact_part
 def sum_rows(slots, row, size, running, out):  # type: ignore[no-untyped-def]
-    """Write the sums of `size` slots from that of `row`, which are called for one after another.
+    """Write the sums of `size` slots from that of `row`; callers ask for all rows, in order.
 
     Of every `size` rows, each slot takes over the sum of those below it, once all are known. A
     window that begins there needs this sum, and the running one of the rows that follow.

@@ -46,8 +46,9 @@ def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...
     It holds four rows of pixels; a ring buffer of the last filtered rows, which two rows of windows
     need, as (slots, planes * columns); the sums of these two, as (2, planes, columns) and as (2,
     planes * columns); a row of results; which of these are scored; a ring buffer of counted pixels;
-    two rows for their sums and what follows from them; three rows and a running sum for uniform
-    windows, see `imsim.kernels.common.window_sums`, and one of counted pixels.
+    two rows for their sums and what follows from them; two rows for sums on the way and one for
+    products, see `imsim.kernels.common.window_sums`; and, for uniform windows, running sums of
+    the planes and of counted pixels.
     """
     sums = aligned(2 * planes, tile, dtype)
     return (

@@ -344,7 +344,8 @@ def spread_fields(  # type: ignore[no-untyped-def]
 ):
     """Write the gradient with respect to the pixels of a block, times `factor`, from the fields.
 
-    See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
+    See `find_fields`. A uniform window overwrites the fields. For both images, p and q are u and d,
+    and the fourth field is the A of d.
     """
     rows, slots, both_sums, flat_sums, _, _, _, _, spare, running, _ = memory
     out_x, out_y = out
