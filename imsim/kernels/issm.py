@@ -41,8 +41,11 @@ def issm_components(
     strips = canny_strips(*planes.frame, canny["sigma"])
     strengths = [np.empty(planes.frame, dtype=np.uint8) for _ in firsts]
 
-    def find_strengths_of_strip(i: int) -> None:
-        k, strip = divmod(i, len(strips))
+    def prepare(i: int) -> None:
+        if i < planes.count:
+            entropy[i] = joint_entropy(planes[i], images)
+            return
+        k, strip = divmod(i - planes.count, len(strips))
         side, _, first = firsts[k]
         image, mask = planes[first][side], planes[first].mask
         inside = None if mask is None or mask.all() else mask
@@ -50,7 +53,7 @@ def issm_components(
         find_strengths(image, inside, strips[strip], strengths[k], **options)
 
     pixels = COST * planes.count * math.prod(planes.frame)
-    parallel(find_strengths_of_strip, len(firsts) * len(strips), pixels)
+    parallel(prepare, planes.count + len(firsts) * len(strips), pixels)
     edges: dict[tuple[int, int], Array] = {}
 
     def link_edges(k: int) -> None:
@@ -62,7 +65,6 @@ def issm_components(
         counts = count_edges(p, q, valid)
         scored[i] = counts[0]
         correlation[i] = correlation_of_counts(*counts).item()
-        entropy[i] = joint_entropy(planes[i], images)
 
     parallel(link_edges, len(firsts), pixels)
     parallel(compare, planes.count, pixels)
