@@ -235,8 +235,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             raise FleetError(f"{error}{_rows_there(arguments, outcome)}") from error
         finally:
             if writer is not None:
-                nested = output_format(arguments) == "json"
-                finish(writer, outcome, nested=nested, is_whole=is_whole)
+                finish(writer, outcome, is_whole=is_whole)
             if junit is not None:
                 junit.write(is_whole=is_whole)
     return outcome.end()
@@ -264,7 +263,6 @@ def _rows(
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
-    nested = output_format(arguments) == "json"
     text = None if writer and not arguments.output else _Text(jobs, settings.metrics)
     rows = text is not None and not arguments.output
     with progress(len(pairs), "pair", rows=rows) as bar:
@@ -280,7 +278,7 @@ def _rows(
             else:
                 for one in parted(result):
                     if writer is not None:
-                        writer.row(record_of(one, settings.limits, nested=nested))
+                        writer.row(record_of(one, settings.limits))
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)

@@ -186,7 +186,7 @@ class Writer(Generic[Row]):
     def __init__(
         self, layout: Csv | Json, file: str | None, resume: bool, parse: Callable[[Record], Row]
     ) -> None:
-        self._layout, self._parse = layout, parse
+        self.layout, self._parse = layout, parse
         self.name = file or ""
         self._stream: BinaryIO | None = None
         self.earlier: list[Row] = []
@@ -212,7 +212,7 @@ class Writer(Generic[Row]):
 
     def row(self, record: Record) -> None:
         """Write a row, and leave nothing of it in a buffer."""
-        self._put(self._layout.row(record))
+        self._put(self.layout.row(record))
 
     def close(self) -> None:
         """End the file."""
@@ -235,7 +235,7 @@ class Writer(Generic[Row]):
         The rest is a last line that was torn off, and from the first row on whatever `parse` does
         not take.
         """
-        head = f"{self._layout.head()}\n".encode()
+        head = f"{self.layout.head()}\n".encode()
         first = stream.readline()
         if not head.startswith(first):
             raise ImsimError(_other_options(self.name, "its first line differs"))
@@ -249,8 +249,8 @@ class Writer(Generic[Row]):
                 end += len(line)
                 yield line.decode("utf-8", "surrogateescape")
 
-        for record in self._layout.rows(lines()):
-            if record.get("options", "") != self._layout.options:
+        for record in self.layout.rows(lines()):
+            if record.get("options", "") != self.layout.options:
                 raise ImsimError(_other_options(self.name, f"the options {record['options']}"))
             try:
                 self.earlier.append(self._parse(record))
@@ -296,19 +296,6 @@ def parted(result: Result) -> Iterator[Result]:
         yield one._replace(notes=(*(result.notes if row == 0 else ()), *own))
 
 
-def place(result: Result, *, nested: bool) -> Record:
-    """Return the label, the number of pixels and the box of a region, if it is one."""
-    found, row = result.regions, result.row
-    if found is None or row is None:
-        return {}
-    names = columns(found.boxes.shape[1])
-    values = {name: found[name][row].item() for name in names}
-    if not nested:
-        return values
-    box = [values[name] for name in names[2:]]
-    return {"label": values["label"], "pixels": values["pixels"], "bbox": box}
-
-
 SCORED, FAILED, MISMATCHED, UNMATCHED = "scored", "failed", "size differs", "no partner"
 """The ``status`` of a row in CSV, and the ``kind`` of a line in JSON."""
 
@@ -325,7 +312,7 @@ def writer_of(
             spacing = ["spacing"] if arguments.volume else ["shift"] if arguments.align else []
             regions = columns(3 if arguments.volume else 2) if arguments.labels else ()
             header = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
-            layout = Csv(
+            layout = _PairCsv(
                 header, {n: value for n, value in options.items() if value != _ALWAYS.get(n)}
             )
         case "json":
@@ -359,29 +346,42 @@ def _rules(scores: Mapping[str, float], limits: Mapping[str, float]) -> dict[str
     return {verdict.rule: verdict.passed for verdict in verdicts(scores, limits)}
 
 
-def record_of(result: Result, limits: Mapping[str, float], *, nested: bool) -> Record:
-    """Return the row of a pair or a region, for JSON if it is `nested`."""
-    names = {"reference": result.reference, "test": result.test, **place(result, nested=nested)}
+def record_of(result: Result, limits: Mapping[str, float]) -> Record:
+    """Return the row of a pair or a region as JSON has it."""
+    record: dict[str, Any] = {"kind": SCORED, "reference": result.reference, "test": result.test}
+    found, row = result.regions, result.row
+    if found is not None and row is not None:
+        label, pixels, *box = (found[n][row].item() for n in columns(found.boxes.shape[1]))
+        record |= {"label": label, "pixels": pixels, "bbox": box}
     notes = [f"{name}: {note}" for name, note in result.notes]
-    if nested:
-        more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
-        if result.row is None:
-            more |= {"mask": result.mask, "data_range": result.data_range}
-        if result.shift is not None:
-            more["shift"] = list(result.shift)
-        if COUNTS.keys() & result.scores.keys():
-            more["boxes"] = [list(box) for box in result.boxes]
-        if limits:
-            more["rules"] = _rules(result.scores, limits)
-        spaced = {"spacing": list(result.spacing)} if result.spacing else {}
-        return {"kind": SCORED} | names | more | spaced
-    more = {"status": SCORED, "notes": "; ".join(notes)}
-    spacing = ",".join(f"{length:g}" for length in result.spacing or ())
-    shift = ",".join(f"{length:.15g}" for length in result.shift or ())
-    return names | result.scores | more | {"spacing": spacing, "shift": shift}
+    record |= {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+    if row is None:
+        record |= {"mask": result.mask, "data_range": result.data_range}
+    if result.shift is not None:
+        record["shift"] = list(result.shift)
+    if COUNTS.keys() & result.scores.keys():
+        record["boxes"] = [list(box) for box in result.boxes]
+    if limits:
+        record["rules"] = _rules(result.scores, limits)
+    if result.spacing:
+        record["spacing"] = list(result.spacing)
+    return record
 
 
-def finish(writer: Writer[Result], outcome: Outcome, *, nested: bool, is_whole: bool) -> None:
+class _PairCsv(Csv):
+    """CSV of what JSON says of a pair or a region, as far as a cell can hold it."""
+
+    def row(self, record: Record) -> str:
+        """Return a row."""
+        notes = "; ".join(record["notes"]) if "notes" in record else record["reason"]
+        cells = {"status": record["kind"], "notes": notes}
+        cells |= {f"bbox-{k}": end for k, end in enumerate(record.get("bbox", ()))}
+        cells["spacing"] = ",".join(f"{length:g}" for length in record.get("spacing", ()))
+        cells["shift"] = ",".join(f"{length:.15g}" for length in record.get("shift", ()))
+        return super().row({**record, **record.get("scores", {}), **cells})
+
+
+def finish(writer: Writer[Result], outcome: Outcome, *, is_whole: bool) -> None:
     """Write the rows of what has no scores, and end the file; a run may be interrupted."""
     kinds = {
         FAILED: outcome.failures,
@@ -393,11 +393,8 @@ def finish(writer: Writer[Result], outcome: Outcome, *, nested: bool, is_whole: 
             for failure in failures:
                 names = {"reference": failure.reference, "test": failure.test}
                 said = f"{failure.sizes}: {failure.message}" if failure.sizes else failure.message
-                if nested:
-                    writer.row({"kind": status} | names | {"reason": said})
-                else:
-                    writer.row(names | {"status": status, "notes": said})
-        if nested and is_whole:
+                writer.row({"kind": status} | names | {"reason": said})
+        if is_whole and isinstance(writer.layout, Json):
             counts = {kind: len(failures) for kind, failures in kinds.items()}
             counts = {SCORED: outcome.pairs, **counts}
             last = {"counts": counts, "rules": outcome.rules, "status": outcome.status}
