@@ -11,7 +11,7 @@ from typing import Any
 
 import imsim
 from imsim._images import file_of
-from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
+from imsim.cli.fleet import FLEET_HELP, add_fleet, refuse_pipes
 from imsim.cli.jobs import Job, Jobs, left
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import Settings, add_judging, settings_of
@@ -55,6 +55,7 @@ from imsim.cli.rows import (
     parted,
     record_of,
     same_score,
+    saying_rows,
     writer_of,
 )
 from imsim.comparison import Comparison
@@ -227,23 +228,15 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         outcome.start(jobs)
         is_whole = False
         try:
-            yield from _rows(arguments, settings, jobs, writer, outcome)
+            with saying_rows(arguments.output, lambda: outcome.pairs):
+                yield from _rows(arguments, settings, jobs, writer, outcome)
             is_whole = True
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_rows_there(arguments, outcome)) from None
-        except FleetError as error:
-            raise FleetError(f"{error}{_rows_there(arguments, outcome)}") from error
         finally:
             if writer is not None:
                 finish(writer, outcome, is_whole=is_whole)
             if junit is not None:
                 junit.write(is_whole=is_whole)
     return outcome.end()
-
-
-def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
-    rows = f"; {outcome.pairs} rows are in {arguments.output}, --resume goes on"
-    return rows if arguments.output else ""
 
 
 def _rows(

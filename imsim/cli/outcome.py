@@ -20,6 +20,7 @@ from imsim.cli.outputs import (
     check_output,
     say,
     say_line,
+    say_of,
     shortened,
 )
 from imsim.cli.pair_scoring import Result
@@ -225,23 +226,19 @@ class Outcome:
         odd = dict.fromkeys(found.odd, "is a pipe or a device, and not compared")
         # A gate must not pass over images; otherwise they are left aside like other files.
         failed = images | odd if self.limits else {}
-        if odd and not self.limits:
-            say(f"note: no files but pipes or devices, left aside: {len(odd)}, e.g. {found.odd[0]}")
-        aside = [path for path in (*images, *found.left_aside) if path not in failed]
-        if number := len(set(aside)):
-            say(f"note: files of other kinds left aside: {number}, e.g. {aside[0]}")
+        if not self.limits:
+            say_of(odd, "no files but pipes or devices, left aside")
+        aside = dict.fromkeys((*images, *found.left_aside))
+        say_of([path for path in aside if path not in failed], "files of other kinds left aside")
         for path, why in failed.items():
             is_reference = path.startswith(os.path.join(found.inputs[0], ""))
             names = (path, None) if is_reference else (None, path)
             self.fail(Failure(f"{path}: {why}", *names))
         if found.unmasked:
-            number, example = len(found.unmasked), found.unmasked[0]
-            say(f"note: images without a mask, scored whole: {number}, e.g. {example}")
-            if number := len(found.idle_masks):
-                say(f"note: masks of no image: {number}, e.g. {found.idle_masks[0]}")
+            say_of(found.unmasked, "images without a mask, scored whole")
+            say_of(found.idle_masks, "masks of no image")
         own = [] if found.reference else [pair.test for pair in found.pairs if _is_one_file(pair)]
-        if own:
-            say(f"note: images compared with themselves, each one file: {len(own)}, e.g. {own[0]}")
+        say_of(own, "images compared with themselves, each one file")
         for file in filter(None, (jobs.reference, jobs.mask, jobs.labels)):
             for note in file.notes:
                 self._said.add((file.file.path, note))

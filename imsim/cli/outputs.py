@@ -12,7 +12,7 @@ import sys
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +80,12 @@ def say(message: str) -> None:
     If nobody can read it, that changes nothing: the exit status says what happened.
     """
     say_line(f"imsim: {readable(message)}")
+
+
+def say_of(files: Collection[str], what: str) -> None:
+    """Say of how many files something holds, and name the first; of none, nothing."""
+    if files:
+        say(f"note: {what}: {len(files)}, e.g. {next(iter(files))}")
 
 
 def say_line(line: str) -> None:

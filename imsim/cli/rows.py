@@ -23,6 +23,7 @@ import numpy as np
 
 import imsim
 from imsim._images import Reading, file_of, without_index
+from imsim.cli.fleet import FleetError
 from imsim.cli.jobs import Jobs
 from imsim.cli.measures import Settings, verdicts
 from imsim.cli.outcome import Outcome
@@ -115,6 +116,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return json_number(value) if isinstance(value, float) else value
+
+
+@contextlib.contextmanager
+def saying_rows(file: str | None, number: Callable[[], int]) -> Iterator[None]:
+    """Say, in what ends a run before its end, how many rows its file has."""
+    try:
+        yield
+    except (KeyboardInterrupt, FleetError) as end:
+        there = f"; {number()} rows are in {file}, --resume goes on" if file else ""
+        raise type(end)(f"{end}{there}") from end
 
 
 def same_score(one: float, other: float) -> bool:

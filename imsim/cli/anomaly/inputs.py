@@ -23,7 +23,7 @@ from imsim._images import (
     why_not_read,
     without_index,
 )
-from imsim.cli.outputs import Notes, progress, say
+from imsim.cli.outputs import Notes, progress, say, say_of
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
 
@@ -102,8 +102,7 @@ class Pictures:
                 self.odd.append(Unusable(path, OTHER))
             else:
                 others.append(path)
-        if others:
-            say(f"note: files of other kinds left aside: {len(others)}, e.g. {others[0]}")
+        say_of(others, "files of other kinds left aside")
 
     def fail(self, failure: Unusable) -> None:
         """Name and count what cannot be used."""
@@ -120,8 +119,7 @@ class Pictures:
                 twice.append(path)
             first.setdefault(file, path)
         self.files = list(first.values())
-        if twice:
-            say(f"note: files that are there twice, taken once: {len(twice)}, e.g. {twice[0]}")
+        say_of(twice, "files that are there twice, taken once")
 
     def each(
         self, skip: Callable[[str], bool] = lambda label: False

@@ -22,7 +22,7 @@ from imsim._images import (
 )
 from imsim.cli.anomaly import inputs
 from imsim.cli.options import add_command
-from imsim.cli.outputs import check_folder, check_new_folder, progress, say
+from imsim.cli.outputs import check_folder, check_new_folder, progress, say, say_of
 from imsim.cli.pairing import Folder
 from imsim.cli.reading import mask_of
 from imsim.cli.rows import Csv
@@ -273,8 +273,9 @@ def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -
             f"{path}: is no folder, but {bad} is one; name the folder with a mask for each image"
         )
     places = [path if folder is None else _partner(folder, bad, name) for name in names]
-    if folder is not None and (unused := {*map(folder.path, folder.names)} - {*places}):
-        say(f"note: masks of none of the bad images: {len(unused)}, e.g. {min(unused)}")
+    if folder is not None:
+        unused = {*map(folder.path, folder.names)} - {*places}
+        say_of(sorted(unused), "masks of none of the bad images")
     masks = np.zeros((len(names), *size), dtype=np.bool_)
     reading = Reading(grey=True)
     for place, group in groupby(range(len(names)), key=places.__getitem__):

@@ -17,7 +17,6 @@ from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.fleet import (
     FLEET_HELP,
     Fleet,
-    FleetError,
     Order,
     add_fleet,
     folders_of,
@@ -26,7 +25,16 @@ from imsim.cli.fleet import (
 from imsim.cli.jobs import LOST, Answer, Opened, Part, as_they_come, parts_of
 from imsim.cli.options import add_command
 from imsim.cli.outputs import check_output, output_format, progress, say, shortened, width
-from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
+from imsim.cli.rows import (
+    Csv,
+    Json,
+    Record,
+    Writer,
+    another_run,
+    changed_since,
+    same_score,
+    saying_rows,
+)
 from imsim.errors import ImsimError, OptionError
 from imsim.tables import padded
 
@@ -163,19 +171,17 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
-        if writer is not None and rows.known:
-            changed = changed_since(writer.written, [*rows.known, *inputs.field_files(arguments)])
-            is_other = not changed.isdisjoint(map(file_of, inputs.field_files(arguments)))
-            stale = {name for name in rows.known if is_other or file_of(name) in changed}
-            _check_earlier(rows, stale)
-            rows.finish()
-        shown.earlier(chain.from_iterable(rows.known.values()))
-        for row in _each(arguments, rows, shown):
-            yield from rows.add(row)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(rows.there()) from None
-    except FleetError as error:
-        raise FleetError(f"{error}{rows.there()}") from error
+        with saying_rows(arguments.output, lambda: rows.count):
+            if writer is not None and rows.known:
+                fields = inputs.field_files(arguments)
+                changed = changed_since(writer.written, [*rows.known, *fields])
+                is_other = not changed.isdisjoint(map(file_of, fields))
+                stale = {name for name in rows.known if is_other or file_of(name) in changed}
+                _check_earlier(rows, stale)
+                rows.finish()
+            shown.earlier(chain.from_iterable(rows.known.values()))
+            for row in _each(arguments, rows, shown):
+                yield from rows.add(row)
     finally:
         if writer is not None:
             writer.close()
@@ -286,11 +292,6 @@ class Rows:
             for row in found.rows[len(have) :]:
                 self.add(row, **first)
                 have.append(row)
-
-    def there(self) -> str:
-        """Say where the rows are after an interruption."""
-        text = f"; {self.count} rows are in {self.file}, --resume goes on"
-        return text if self.file else ""
 
     def is_known(self, image: str) -> bool:
         """Tell whether the file has a row of an image."""
