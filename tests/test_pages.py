@@ -8,6 +8,7 @@ import json
 import re
 import tracemalloc
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -210,7 +211,7 @@ class TestPairReport:
         of_pair = layers.ImagePair(
             flat[..., None], flat[..., None], np.tri(48, 40, dtype=bool), None
         )
-        shown = layers.image_layer(of_pair, "test", "", flat[..., None]).draw((1, 1))
+        shown = layers.image_layer(of_pair, "test").draw((1, 1))
         kept, masked = shown[of_pair.mask], shown[~of_pair.mask]
         assert (kept == level).all()
         assert int(masked.max()) - int(masked.min()) > 100
@@ -238,7 +239,7 @@ class TestPairReport:
         assert 'href="#3,3"' in text
         of_pair = layers.ImagePair(fine[..., None], hurt[..., None], None, 1)
         for layer in (
-            layers.image_layer(of_pair, "test", "", hurt[..., None]),
+            layers.image_layer(of_pair, "test"),
             layers.difference_layer(of_pair),
         ):
             for step in ((1, 1), (7, 9)):  # one such pixel marks its block
@@ -344,7 +345,7 @@ class TestSizes:
         """The numbers on the way take 100 bytes a pixel, those of a band at a time few."""
         image = np.zeros((3000, 1000, 3), np.uint8)
         pair = layers.ImagePair(image, image, None, None)
-        layer = layers.image_layer(pair, "test", "", image)
+        layer = layers.image_layer(pair, "test")
         tracemalloc.start()
         try:
             layer.draw((1, 1))
@@ -419,15 +420,14 @@ class TestSizes:
         a, b = rng.integers(0, 256, (2, 1080, 1920, 3), dtype=np.uint8)  # nothing to compress
         of_pair = layers.ImagePair(a, b, None, None)
         local = rng.random((1080, 1920))
-        scale = pages.Scale(0, 1)
-        noise = layers.Map(local, local)
+        noise = layers.map_layer(of_pair, "se", local, pages.Scale(0, 1))
         found = content.content_of(
             of_pair,
             [
-                layers.image_layer(of_pair, "reference", "", a),
-                layers.image_layer(of_pair, "test", "", b),
+                layers.image_layer(of_pair, "reference"),
+                layers.image_layer(of_pair, "test"),
                 layers.difference_layer(of_pair),
-                *(layers.map_layer(of_pair, f"{i}", "", noise, scale) for i in range(9)),
+                *(replace(noise, name=f"{i}") for i in range(9)),
             ],
         )
         pictures = [*found.overviews, *found.details.values()]

@@ -228,8 +228,8 @@ def test_what_the_page_draws_is_what_python_draws(kind, reader, tmp_path):
         *(layers.pixels_of("", image, axis) for image in (a, b)), None, data_range
     )
     wanted = [
-        layers.image_layer(of_pair, "reference", "", of_pair.reference),
-        layers.image_layer(of_pair, "test", "", of_pair.test),
+        layers.image_layer(of_pair, "reference"),
+        layers.image_layer(of_pair, "test"),
         layers.difference_layer(of_pair),
         *layers.map_layers(of_pair, a, b, {"mask": None, **options}, ["se", "zncc"]),
     ]

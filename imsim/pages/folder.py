@@ -35,9 +35,9 @@ class Thumbnail:
 
 def thumbnails(pair: ImagePair) -> dict[str, Thumbnail]:
     """Draw both images and their difference in small, or the reference alone if they are equal."""
-    layers = [image_layer(pair, "reference", "", pair.reference)]
+    layers = [image_layer(pair, "reference")]
     if not pair.canvas.one_size or (pair.differ & pair.mask).any():
-        layers += [image_layer(pair, "test", "", pair.test), difference_layer(pair)]
+        layers += [image_layer(pair, "test"), difference_layer(pair)]
     side = math.ceil(max(pair.height, pair.width) / SMALL_SIDE)
     step = min(side, pair.height), min(side, pair.width)
     # A faint dot is all that some differences have, and losses take it.

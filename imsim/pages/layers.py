@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -191,11 +191,6 @@ class Map(NamedTuple):
     dissimilarity: Array
     """Larger where the images are less alike; NaN where the map has no value."""
 
-    @classmethod
-    def of(cls, name: str, local: Array) -> Map:
-        """Return what a metric has as its map."""
-        return cls(local, np.asarray(METRICS[name].map_dissimilarity(local), dtype=np.float64))
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -252,8 +247,9 @@ def _marked(pair: ImagePair, pixels: Array, step: Step, which: Which | None = No
     return result
 
 
-def image_layer(pair: ImagePair, name: Which, title: str, image: Array) -> Layer:
+def image_layer(pair: ImagePair, name: Which, title: str = "") -> Layer:
     """Show an image; three channels are red, green and blue."""
+    image: Array = getattr(pair, name)
 
     def drawn(step: Step, rows: slice) -> Array:
         shown = blocks.mean(image[rows], pair.mask[rows], step)
@@ -316,9 +312,7 @@ def map_layers(
             continue
         local = pair.canvas.padded(local, np.nan)
         scale = map_scale(name, pair.data_range, local if ends == "auto" else None)
-        title = f"{name}: {METRICS[name].map_title}"
-        layer = map_layer(pair, name, title, Map.of(name, local), scale)
-        layers.append(replace(layer, ends_here=ends == "auto"))
+        layers.append(map_layer(pair, name, local, scale, ends_here=ends == "auto"))
     return layers
 
 
@@ -334,17 +328,20 @@ def local_map(name: str, reference: Any, test: Any, options: Mapping[str, Any]) 
         return None
 
 
-def map_layer(pair: ImagePair, name: str, title: str, values: Map, scale: Scale) -> Layer:
-    """Show a map."""
+def map_layer(
+    pair: ImagePair, name: str, local: Array, scale: Scale, *, ends_here: bool = False
+) -> Layer:
+    """Show the map of a metric, whose scale may end at its own worst value."""
+    far = np.asarray(METRICS[name].map_dissimilarity(local), dtype=np.float64)
 
     def draw(step: Step) -> Array:
-        shown = values.values[blocks.worst(values.dissimilarity, step)]
-        return _marked(pair, scale.colours_of(shown), step)
+        return _marked(pair, scale.colours_of(local[blocks.worst(far, step)]), step)
 
-    known = np.where(np.isnan(values.dissimilarity), -np.inf, values.dissimilarity)
+    known = np.where(np.isnan(far), -np.inf, far)
     differ = known.max() > 0 and (pair.differ & pair.mask).any()
     worst = _place(known) if differ else None
-    return Layer(name, title, draw, scale, ("alike", "different"), worst, values)
+    title, ends = f"{name}: {METRICS[name].map_title}", ("alike", "different")
+    return Layer(name, title, draw, scale, ends, worst, Map(local, far), ends_here)
 
 
 def _place(values: Array) -> tuple[int, int]:

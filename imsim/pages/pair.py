@@ -158,8 +158,8 @@ def pair_report(
             compare(*common, [], **shared)  # which refuses what is wrong
     pair = ImagePair(a, b, mask, data_range)
     layers = [
-        image_layer(pair, "reference", names[0], pair.reference),
-        image_layer(pair, "test", names[1], pair.test),
+        image_layer(pair, "reference", names[0]),
+        image_layer(pair, "test", names[1]),
         difference_layer(pair),
         *map_layers(pair, *common, shared, wanted, map_scale, options),
     ]

@@ -19,7 +19,6 @@ from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, map_scale, smal
 from imsim.pages.content import deflated, finest, packed, text_size
 from imsim.pages.layers import (
     ImagePair,
-    Map,
     difference_layer,
     image_layer,
     known_range,
@@ -290,14 +289,10 @@ def _pictures(pair: VolumePair, place: Place, side: int) -> tuple[list[dict[str,
             pair.data_range,
             (pair.scale, pair.scaled_to),
         )
-        layers = [
-            image_layer(images, "reference", "", images.reference),
-            image_layer(images, "test", "", images.test),
-            difference_layer(images),
-        ]
+        layers = [image_layer(images, "reference"), image_layer(images, "test")]
+        layers.append(difference_layer(images))
         if pair.local is not None:
-            scale = scales_of(pair)[MAP][0]
-            layers.append(map_layer(images, MAP, "", Map.of(MAP, pair.local[at]), scale))
+            layers.append(map_layer(images, MAP, pair.local[at], scales_of(pair)[MAP][0]))
         found.append({layer.name: small_png(layer.draw((side, side))) for layer in layers})
     size = sum(text_size(len(png)) for cut in found for png in cut.values())
     return found, size
@@ -309,8 +304,8 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
     scales = scales_of(pair)
     coloured = pair.channels == 3
     before = None
-    for name in ("reference", "test"):
-        codes = _codes_of_image(found, name, pair.scale, coloured=coloured)
+    for name, values in (("reference", found.reference), ("test", found.test)):
+        codes = _codes_of_image(values, pair.scale, coloured=coloured)
         layers[name] = {
             "values": packed(codes, before),
             "like": None if before is None else "reference",
@@ -336,8 +331,7 @@ def _copy(pair: VolumePair, step: Place) -> tuple[dict[str, Any], int]:
     return content, len(json.dumps(content))
 
 
-def _codes_of_image(found: Small, name: str, scale: Scale, *, coloured: bool) -> Array:
-    values: Array = found.reference if name == "reference" else found.test
+def _codes_of_image(values: Array, scale: Scale, *, coloured: bool) -> Array:
     broken = ~np.isfinite(values).all(axis=-1)
     if not coloured:
         grey = np.where(broken, np.nan, values.mean(axis=-1))
