@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from command import by_kind
 from image_files import GREY, NOISY, save
 
 import imsim
-from imsim.cli import fleet, main, pair_scoring
+from imsim.cli import fleet, jobs, main, pair_scoring
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -155,7 +156,7 @@ class TestResume:
 
     @pytest.mark.usefixtures("folders")
     def test_after_ctrl_c(self, capsys, monkeypatch, address):
-        parts = pair_scoring.as_they_come
+        parts = jobs.as_they_come
 
         def interrupted(*arguments):
             yield next(iter(parts(*arguments)))
@@ -163,7 +164,7 @@ class TestResume:
 
         call = ["ref", "test", "--metrics", "rmse", "-o", "o.csv", "--scheduler", address]
         with monkeypatch.context() as patch:
-            patch.setattr(pair_scoring, "as_they_come", interrupted)
+            patch.setattr(jobs, "as_they_come", interrupted)
             compare(*call, status=130)
         assert "imsim: interrupted; 1 rows are in o.csv" in capsys.readouterr().err
         compare(*call, "--resume")
@@ -236,7 +237,7 @@ class TestMistakes:
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9; install imsim" in err
         monkeypatch.setattr(fleet.Fleet, "_survey", lambda self: None)  # one that came later
-        monkeypatch.setattr(fleet.Order.__new__, "__defaults__", ((), None, "9.9"))
+        monkeypatch.setattr(pair_scoring, "Order", partial(fleet.Order, version="9.9"))
         compare(*call, status=2)
         err = capsys.readouterr().err
         assert f"has imsim {imsim.__version__}, not 9.9" in err

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imsim import get_workers
 from imsim.cli import fleet as on_workers
-from imsim.cli.jobs import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
+from imsim.cli.jobs import MOST_IMAGES, Opened, Part, Queue, as_they_come, in_order, next_size
 
 
 class Simulated:
@@ -98,15 +98,15 @@ def test_a_long_stack_is_opened_a_few_times_only():
 
 
 def test_a_task_takes_about_a_quarter_of_a_second():
-    size = Size()
+    size = 1
     for _ in range(20):
-        size.learn(size.images, 0.01 * size.images, 2)
-    assert size.images == 25
-    size.learn(25, 5.0, 2)  # something is slow now
-    assert size.images == 1
+        size = next_size(size, size, 0.01 * size, 2)
+    assert size == 25
+    size = next_size(size, 25, 5.0, 2)  # something is slow now
+    assert size == 1
     for _ in range(20):  # the scheduler of a thousand workers gets fewer tasks
-        size.learn(size.images, 0.01 * size.images, 1000)
-    assert size.images == 200
+        size = next_size(size, size, 0.01 * size, 1000)
+    assert size == 200
 
 
 def test_tasks_become_small_at_the_end():

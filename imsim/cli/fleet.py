@@ -13,12 +13,14 @@ import logging
 import os
 import pickle
 import pkgutil
+import secrets
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
@@ -32,7 +34,8 @@ INSTALL = f"install imsim {__version__} there, or use that version here"
 SHARE = "the workers read the files: share the folders with all of them, under the same paths"
 
 
-class Order(NamedTuple):
+@dataclass(frozen=True)
+class Order:
     """What is the same for all tasks of a run; functions of modules travel by their names."""
 
     make: Callable[[Any], Any]
@@ -41,12 +44,12 @@ class Order(NamedTuple):
     """Takes that, the facts, the parts of a task and a number of threads; returns the answer."""
     run: Any
     """The facts."""
-    number: str
-    """Of this run alone: files of the same name may be others in the next one."""
     folders: tuple[str, ...] = ()
     """What there must be on a worker."""
     threads: int | None = None
     """Of each task; None: the CPUs divided by the tasks at a time."""
+    number: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Of this run alone: files of the same name may be others in the next one."""
     version: str = __version__
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading, without_index
 from imsim._images.raster import is_raster
-from imsim.cli.fleet import Fleet
+from imsim.cli.fleet import Fleet, Order
 from imsim.cli.outputs import NO_BAR
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import Files, check_size, mask_of
@@ -350,17 +350,14 @@ class Opened:
         return Answer(results, self._images, self._done, tuple(self._rests), tuple(notes))
 
 
-class Size:
-    """How many images the next task is to have, from the time that others took."""
+def next_size(size: int, images: int, seconds: float, slots: int) -> int:
+    """Return how many images the next task is to have, from the last size and the time of a task.
 
-    def __init__(self) -> None:
-        self.images = 1
-
-    def learn(self, images: int, seconds: float, slots: int) -> None:
-        """Take the time of a task; the first ones also compile, so that sizes may grow later."""
-        wanted = max(TASK_SECONDS, SCHEDULER_SECONDS * slots)
-        fitting = int(wanted * images / max(seconds, 1e-9))
-        self.images = max(1, min(fitting, 2 * self.images, MOST_IMAGES))
+    The first ones also compile, so that sizes may grow later.
+    """
+    wanted = max(TASK_SECONDS, SCHEDULER_SECONDS * slots)
+    fitting = int(wanted * images / max(seconds, 1e-9))
+    return max(1, min(fitting, 2 * size, MOST_IMAGES))
 
 
 class Queue:
@@ -396,6 +393,18 @@ class Queue:
         return taken
 
 
+def afar(
+    scheduler: str, order: Order, parts: Sequence[Part], lost: Callable[[Part], Any], bar: Any
+) -> Iterator[Answer]:
+    """Do the parts on a cluster, and yield the answers as they come; the bar gets its total."""
+    if not parts:
+        return
+    with Fleet(scheduler, order) as fleet:
+        for answer in as_they_come(fleet, parts, lost):
+            bar.total += sum(part.images for part in answer.rests)
+            yield answer
+
+
 def as_they_come(
     fleet: Fleet, parts: Iterable[Part], lost: Callable[[Part], Any]
 ) -> Iterator[Answer]:
@@ -405,14 +414,14 @@ def as_they_come(
     its images are tried one by one, with nothing else under way, so that none is to blame for
     another; what a worker dies of then is lost, and `lost` returns its result.
     """
-    queue, size = Queue(parts), Size()
+    queue, size = Queue(parts), 1
     suspects: list[Part] = []
     suspect: Part | None = None
     while queue or suspects or len(fleet):
         slots = fleet.slots()
         # A cluster that starts workers when there is work must see some.
         while queue and suspect is None and len(fleet) < AHEAD * max(slots, 1):
-            fleet.submit(queue.take(size.images, slots))
+            fleet.submit(queue.take(size, slots))
         if suspects and not len(fleet):
             suspect = suspects.pop()
             fleet.submit([suspect])
@@ -421,7 +430,7 @@ def as_they_come(
             some = True
             if found is not None:
                 answer: Answer = found.answer
-                size.learn(answer.images, found.seconds, slots)
+                size = next_size(size, answer.images, found.seconds, slots)
                 for part in answer.rests:
                     queue.put(part)
                 yield answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -197,7 +198,7 @@ class Outcome:
         self._listeners = listeners
         self.pairs = 0
         self._statistics = {name: _Statistics() for name in settings.metrics}
-        self._skipped: dict[tuple[str, str], int] = {}
+        self._skipped: Counter[tuple[str, str]] = Counter()
         """Metrics and the reason for skipping them, and of how many pairs."""
         self.limits, self.required = settings.limits, settings.required
         self.notes, self.skips = Notes(), Tally()
@@ -264,8 +265,7 @@ class Outcome:
         self.pairs += 1
         for name, score in result.scores.items():
             self._statistics[name].add(score, result.name)
-        for skip in by_reason(result.skipped):
-            self._skipped[skip] = self._skipped.get(skip, 0) + 1
+        self._skipped.update(by_reason(result.skipped))
         for name, note in result.notes:
             if (name, note) not in self._said:
                 self.notes.add(note, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 
 import imsim
 from imsim._images import ImageFileError, Picture, Reading
-from imsim.cli.fleet import Fleet, Order, folders_of
+from imsim.cli.fleet import Order, folders_of
 from imsim.cli.jobs import (
     LOST,
     Answer,
@@ -23,7 +22,7 @@ from imsim.cli.jobs import (
     Jobs,
     Opened,
     Part,
-    as_they_come,
+    afar,
     in_order,
     left,
     parts_of,
@@ -317,15 +316,11 @@ def scored_afar(
     )
     parts = list(parts_of(((pair, pair.reference, pair.test) for pair in found.pairs), done))
     bar.update(len(found.pairs) - len(parts))
-    if not parts:
-        return
     folders = folders_of([*found.inputs, *(path for path in (maps, arguments.labels) if path)])
-    order = Order(_opening, score_parts, run, secrets.token_hex(8), folders, arguments.workers)
-    with Fleet(arguments.scheduler, order) as fleet:
-        for answer in as_they_come(fleet, parts, _lost):
-            bar.total += sum(part.images for part in answer.rests)
-            bar.update(answer.done)
-            yield from answer.results
+    order = Order(_opening, score_parts, run, folders, arguments.workers)
+    for answer in afar(arguments.scheduler, order, parts, _lost, bar):
+        bar.update(answer.done)
+        yield from answer.results
 
 
 def _lost(part: Part) -> Failure:

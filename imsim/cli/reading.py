@@ -265,13 +265,18 @@ def unknown_notes(
     names: Iterable[str], reference: Picture, test: Picture, used: Array | None
 ) -> list[tuple[str, str]]:
     """Say how many pixels count as different since they are NaN or infinite."""
-    notes = []
-    counts = broken_counts(reference, test, used)
-    for picture, number in zip((reference, test), counts, strict=True):
-        if number:
-            said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
-            notes.append((picture.path, f"{said}{', '.join(names)}; {_REMEDY}"))
-    return notes
+    so = f"; NaN differs from everything, in {', '.join(names)}"
+    return _on_broken(reference, test, broken_counts(reference, test, used), so)
+
+
+def _on_broken(
+    reference: Picture, test: Picture, counts: Iterable[int], so: str
+) -> list[tuple[str, str]]:
+    return [
+        (picture.path, f"{count} of its pixels are NaN or infinite{so}; {_REMEDY}")
+        for picture, count in zip((reference, test), counts, strict=True)
+        if count
+    ]
 
 
 def broken_notes(
@@ -285,12 +290,8 @@ def broken_notes(
     """Say which scores are NaN, and how many pixels of both images are NaN or infinite."""
     where = "over the pixels that are left" if is_masked else "over all pixels"
     where = f"with the mask {mask.path}" if mask else where
-    notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
-    for picture, count in zip((reference, test), counts, strict=True):
-        if count:
-            said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
-            notes.append((picture.path, f"{said}; {_REMEDY}"))
-    return notes
+    notes = _on_broken(reference, test, counts, ", so that the scores are NaN")
+    return [(test.path, f"NaN {where}: {', '.join(names)}"), *notes]
 
 
 Spacing = tuple[float, float, float]

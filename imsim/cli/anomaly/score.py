@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import secrets
 from collections.abc import Generator, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -14,15 +13,8 @@ import imsim
 from imsim._images import Picture, file_of
 from imsim.cli.anomaly import inputs, judges
 from imsim.cli.anomaly.pictures import Shown, add_pictures
-from imsim.cli.fleet import (
-    FLEET_HELP,
-    Fleet,
-    Order,
-    add_fleet,
-    folders_of,
-    refuse_pipes,
-)
-from imsim.cli.jobs import LOST, Answer, Opened, Part, as_they_come, parts_of
+from imsim.cli.fleet import FLEET_HELP, Order, add_fleet, folders_of, refuse_pipes
+from imsim.cli.jobs import LOST, Answer, Opened, Part, afar, parts_of
 from imsim.cli.options import add_command
 from imsim.cli.outputs import check_output, output_format, progress, say, shortened, width
 from imsim.cli.rows import (
@@ -55,18 +47,14 @@ def scored_afar(arguments: argparse.Namespace, rows: Rows) -> Iterator[judges.Sc
     run = Run(arguments.model, sha256, arguments.flat, arguments.dark, os.getcwd())
     files = ((path, "", path) for path in pictures.files)
     parts = list(parts_of(files, {("", label) for label in rows.known}))
-    if not parts:
-        return
     files_read = [arguments.model, *pictures.paths, *inputs.field_files(arguments)]
-    number, folders = secrets.token_hex(8), folders_of(files_read)
-    order = Order(_load, score_parts, run, number, folders, arguments.workers)
+    order = Order(_load, score_parts, run, folders_of(files_read), arguments.workers)
 
     def lost(part: Part) -> judges.Score:
         return judges.unusable(part.name(part.subject), LOST)
 
-    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order) as fleet:
-        for answer in as_they_come(fleet, parts, lost):
-            bar.total += sum(part.images for part in answer.rests)
+    with progress(len(parts), "file") as bar:
+        for answer in afar(arguments.scheduler, order, parts, lost, bar):
             bar.update(answer.images)
             for note, label in answer.notes:
                 pictures.notes.add(note, label)
