@@ -49,8 +49,8 @@ def test_links_in_a_circle_end(capsys):
         os.symlink(target, link)
     os.symlink("../x", "test/y/x")
     os.symlink("self", "ref/self")
-    assert Folder("test", []).names[:2] == ["a.png", "up/ref/a.png"]
-    inside = [name for name in Folder("test", []).names if not name.startswith("up")]
+    assert Folder("test").names[:2] == ["a.png", "up/ref/a.png"]
+    inside = [name for name in Folder("test").names if not name.startswith("up")]
     assert inside == ["a.png", "x/b.png", "x/y/c.png", "y/c.png", "y/x/b.png"]
     _, err = run(capsys, "ref/a.png", "ref", status=2)
     assert err[0] == "imsim: error: ref/self: is a link that leads nowhere"

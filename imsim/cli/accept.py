@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 def _chosen(arguments: argparse.Namespace) -> tuple[list[Copy], list[str]]:
     """Return what the names stand for, and what is wrong with them."""
-    expected, actual = Folder(arguments.expected, []), Folder(arguments.actual, [])
+    expected, actual = Folder(arguments.expected), Folder(arguments.actual)
     names: dict[str, None] = {}
     wrong = []
     if arguments.all:

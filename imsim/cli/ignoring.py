@@ -281,10 +281,10 @@ def areas_of(path: str) -> list[Area]:
     each image, of the same path below it.
     """
     if os.path.isdir(path):
-        others: list[str] = []
-        if unread := Folder(path, others).unread:
-            raise ImsimError("{}: {}".format(*unread[0]))
-        files = sorted(file for file in others if file.lower().endswith(_POLYGONS))
+        folder = Folder(path)
+        if folder.unread:
+            raise ImsimError("{}: {}".format(*folder.unread[0]))
+        files = sorted(file for file in folder.left_aside if file.lower().endswith(_POLYGONS))
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
         if odd := [file for file in files if not os.path.isfile(file)]:

@@ -270,9 +270,8 @@ def _in_a_folder(file: str, inputs: Iterable[str]) -> str | None:
     Results of an earlier run may lie there themselves; they are no images.
     """
     for path in filter(os.path.isdir, inputs):
-        others: list[str] = []
-        folder = Folder(path, others)
-        for found in (*map(folder.path, folder.names), *others):
+        folder = Folder(path)
+        for found in (*map(folder.path, folder.names), *folder.left_aside):
             if not same_file(file, found):
                 continue
             if found.lower().endswith(VOLUME_EXTENSIONS) or _place(found) != _place(file):

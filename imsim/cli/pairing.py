@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -28,8 +28,6 @@ NO_VOLUME = (
 )
 Identity = tuple[int, int]
 """Device and inode: the same for all names of a folder."""
-_Below = tuple[str, str, frozenset[Identity]]
-"""A folder, its path below that of the run, and the folders it lies in."""
 
 
 def is_folder(path: str, volumes: bool) -> bool:
@@ -41,27 +39,23 @@ class Folder:
     """The images below a folder, sorted by their paths; hidden files and folders do not count.
 
     Links to files and folders are followed, but for those that lead back to a folder that they lie
-    in. `left_aside` gets the paths of the files that are no images by their endings. With
-    `volumes`, a folder of DICOM files is one.
+    in. With `volumes`, a folder of DICOM files is one.
     """
 
-    def __init__(self, root: str, left_aside: list[str], *, volumes: bool = False) -> None:
+    def __init__(self, root: str, *, volumes: bool = False) -> None:
         self.root = root
         self._volumes = volumes
         self._endings = VOLUME_EXTENSIONS if volumes else EXTENSIONS
         self.names: list[str] = []
         self.linked: list[str] = []
         """The links to folders that were followed."""
+        self.left_aside: list[str] = []
+        """The files that are no images by their endings."""
         self.odd: list[str] = []
         """Pipes and devices that are called like images: reading one might never end."""
         self.unread: list[tuple[str, str]] = []
         """Each sub-folder that cannot be read, and why."""
-        self._left_aside = left_aside
-        try:
-            self._walk()
-        except OSError as error:
-            raise ImageFileError(f"cannot be read: {error.strerror}", image=root) from error
-        self.names.sort(key=lambda name: name.split(os.sep))
+        self._walk()
         self._by: list[dict[str, list[str]]] = [{} for _ in _WAYS]
         for name in self.names:
             for way, names in zip(_WAYS, self._by, strict=True):
@@ -69,42 +63,37 @@ class Folder:
 
     def _walk(self) -> None:
         """Take the files of all folders, which may lie deeper in each other than calls may."""
-        walking = [(self.root, self._taken(self.root, "", frozenset()))]
-        while walking:
-            place, below = walking[-1]
+        folders: list[tuple[str, frozenset[Identity]]] = [("", frozenset())]
+        while folders:
+            inside, above = folders.pop()
+            place = os.path.join(self.root, inside) if inside else self.root
             try:
-                found = next(below, None)
+                above |= {_identity(place)}
+                with os.scandir(place) as entries:
+                    found = [entry for entry in entries if not entry.name.startswith(".")]
             except OSError as error:
-                if len(walking) == 1:
-                    raise
-                self.unread.append((place, f"cannot be read: {error.strerror}"))
-                found = None
-            if found is None:
-                walking.pop()
-            else:
-                walking.append((found[0], self._taken(*found)))
-
-    def _taken(self, place: str, inside: str, above: frozenset[Identity]) -> Iterator[_Below]:
-        """Take the files of a folder, and yield its folders."""
-        above |= {_identity(place)}
-        with os.scandir(place) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            if entry.name.startswith("."):
+                why = f"cannot be read: {error.strerror}"
+                if not inside:
+                    raise ImageFileError(why, image=place) from error
+                self.unread.append((place, why))
                 continue
-            name = os.path.join(inside, entry.name)
-            if os.path.isdir(entry.path):
-                if self._is_entered(entry, name, above):
-                    yield entry.path, name, above
-            elif not entry.name.lower().endswith(self._endings):
-                if os.path.exists(entry.path):
-                    self._left_aside.append(entry.path)
-                else:  # it may have been one to a folder of images
-                    self.unread.append((entry.path, "is a link that leads nowhere"))
-            elif os.path.isfile(entry.path) or not os.path.exists(entry.path):
-                self.names.append(name)  # a link to nothing is an image that cannot be read
-            else:
-                self.odd.append(entry.path)
+            for entry in found:
+                name = os.path.join(inside, entry.name)
+                if os.path.isdir(entry.path):
+                    if self._is_entered(entry, name, above):
+                        folders.append((name, above))
+                elif not entry.name.lower().endswith(self._endings):
+                    if os.path.exists(entry.path):
+                        self.left_aside.append(entry.path)
+                    else:  # it may have been one to a folder of images
+                        self.unread.append((entry.path, "is a link that leads nowhere"))
+                elif os.path.isfile(entry.path) or not os.path.exists(entry.path):
+                    self.names.append(name)  # a link to nothing is an image that cannot be read
+                else:
+                    self.odd.append(entry.path)
+        for paths in (self.names, self.linked, self.left_aside, self.odd):
+            paths.sort(key=lambda path: path.split(os.sep))
+        self.unread.sort(key=lambda unread: unread[0].split(os.sep))
 
     def _is_entered(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> bool:
         """Tell whether a folder is one of images, and no image itself, which is taken."""
@@ -338,7 +327,8 @@ def _no_folder(file: str, reference: str, volumes: bool) -> ImageFileError:
 
 
 def _folder(path: str, found: Pairing, volumes: bool) -> Folder:
-    folder = Folder(path, found.left_aside, volumes=volumes)
+    folder = Folder(path, volumes=volumes)
+    found.left_aside.extend(folder.left_aside)
     found.odd.extend(folder.odd)
     found.failed.extend(Failure(f"{place}: {reason}") for place, reason in folder.unread)
     found.inputs.extend(folder.linked)

@@ -88,7 +88,8 @@ class Pictures:
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
-                folder = Folder(path, left_aside)
+                folder = Folder(path)
+                left_aside += folder.left_aside
                 self.files += map(folder.path, folder.names)
                 self.odd += [Unusable(*unread) for unread in folder.unread]
                 self.odd += [Unusable(o, "is no file but a pipe or a device") for o in folder.odd]

@@ -267,7 +267,7 @@ def report(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -> Array:
     """Read the mask of each named image of the folder or file `bad`, True where the defect is."""
-    folder = Folder(path, []) if os.path.isdir(path) else None
+    folder = Folder(path) if os.path.isdir(path) else None
     if folder is None and os.path.isdir(bad):
         raise ImageFileError(
             f"{path}: is no folder, but {bad} is one; name the folder with a mask for each image"

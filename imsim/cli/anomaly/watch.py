@@ -271,11 +271,10 @@ class _Arrivals:
             yield picture
 
     def _files(self) -> dict[str, _File]:
-        left_aside: list[str] = []
-        folder = Folder(self._folder, left_aside)
+        folder = Folder(self._folder)
         reasons: dict[str, str | None] = dict.fromkeys(map(folder.path, folder.names))
         reasons |= dict.fromkeys(folder.odd, "is no file but a pipe or a device")
-        reasons |= dict.fromkeys(left_aside, OTHER)
+        reasons |= dict.fromkeys(folder.left_aside, OTHER)
         reasons |= dict(folder.unread)
         found: dict[str, _File] = {}
         for path, reason in reasons.items():
