@@ -14,7 +14,7 @@ import numpy as np
 
 from imsim import METRICS
 from imsim.pages.layers import ImagePair, difference_layer, image_layer
-from imsim.pages.page import Html, asset, fragment, joined, number, page, quoted, table, tag
+from imsim.pages.page import Html, asset, fragment, number, page, quoted, table, tag
 from imsim.typing import Array
 
 SMALL_SIDE = 80
@@ -145,8 +145,8 @@ def folder_report(
         title=title,
         answer=_answer(ordered),
         boxes=_boxes(ordered),
-        titles=joined(titles),
-        rows=joined(rows),
+        titles=titles,
+        rows=rows,
         accept=accept if any(entry.accept for entry in ordered) else "",
         facts=table(["option", "value"], [[name, value] for name, value in (facts or {}).items()]),
     )
@@ -170,14 +170,14 @@ def _answer(entries: Sequence[Entry]) -> str:
     return f"Of {len(entries)}: {', '.join(said)}." if said else "There is nothing to compare."
 
 
-def _boxes(entries: Sequence[Entry]) -> Html:
+def _boxes(entries: Sequence[Entry]) -> list[Html]:
     """Show what there is to choose from; each status that occurs has a box."""
     counts = Counter(entry.status for entry in entries)
     boxes = []
     for status in filter(counts.get, STATUSES):
         box = tag("input", type="checkbox", checked=True, value=status, data_show=True)
         boxes.append(tag("label", box, f" {status} ({counts[status]})"))
-    return joined(boxes)
+    return boxes
 
 
 def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
@@ -201,9 +201,9 @@ def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
         pick=pick,
         pictures=_pictures(entry),
         name=name,
-        said=joined(said),
+        said=said,
         rank=rank,
-        scores=joined(scores),
+        scores=scores,
     )
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import shlex
 import unicodedata
-from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from string import Template
@@ -100,8 +99,8 @@ class Html(str):
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """Write an element; whatever is not `Html` among its children becomes text, escaped.
 
-    Of attributes, True writes the bare name; False and None leave the attribute out. A trailing
-    underscore of a name is dropped, others become hyphens.
+    A list stands for its items. Of attributes, True writes the bare name; False and None leave the
+    attribute out. A trailing underscore of a name is dropped, others become hyphens.
 
     >>> print(tag("p", "1 < 2", tag("br"), class_="note"))
     <p class="note">1 &lt; 2<br></p>
@@ -145,11 +144,6 @@ def asset(name: str) -> str:
     return resources.files("imsim.pages").joinpath(name).read_text(encoding="utf-8")
 
 
-def joined(parts: Iterable[Html]) -> Html:
-    """Put elements one behind the other."""
-    return Html("".join(parts))
-
-
 def fragment(name: str, /, **values: object) -> Html:
     """Write a piece of a page, a file beside this one, in which a name behind $ stands for a value.
 
@@ -178,6 +172,8 @@ def page(title: str, *body: object, script: str = "") -> str:
 
 
 def _inside(child: object) -> str:
+    if isinstance(child, list):
+        return "".join(map(_inside, child))
     return child if isinstance(child, Html) else _escaped(child)
 
 

@@ -26,7 +26,6 @@ from imsim.pages.page import (
     Html,
     asset,
     fragment,
-    joined,
     number,
     page,
     picture,
@@ -235,9 +234,9 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         name=layer.name,
         title=layer.title,
         kind=kind,
-        pictures=joined(pictures),
+        pictures=pictures,
         bar=colour_bar(layer.scale, layer.ends),
-        below=joined(below),
+        below=below,
     )
 
 
@@ -277,7 +276,7 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
         tag("div", tag("dt", label), tag("dd", "–", data_value=value), class_=room.get(value))
         for label, value in entries
     ]
-    return fragment("readout.html", values=joined(values))
+    return fragment("readout.html", values=values)
 
 
 def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
@@ -352,9 +351,8 @@ def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
             about.append(tag("span", scores.skipped[name], class_="note"))
         better = "higher" if metric.higher_is_better else "lower"
         best = "depends" if math.isnan(metric.best) else number(metric.best)
-        cell = joined(about)
         interval = " to ".join(number(bound, 4) for bound in metric.bounds)
-        rows.append([name, score, better, best, interval, cell])
+        rows.append([name, score, better, best, interval, about])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
     caption = f"Scores of the {parts} that the mask uses" if masked else f"Scores of all {parts}"
     return tag("div", table(head, rows, caption), class_="scores")

@@ -13,7 +13,7 @@ from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import SCALES, answer, channel_notes, kinds
 from imsim.pages.layers import local_map, pixels_of
-from imsim.pages.page import Html, asset, fragment, joined, number, page, picture, share, tag
+from imsim.pages.page import Html, asset, fragment, number, page, picture, share, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, scales_of
 from imsim.tensors import as_numpy
@@ -261,7 +261,7 @@ def _section(pair: VolumePair, cut: Cut, place: Place, cuts: Cuts, titles: dict[
         last=side - 1,
         place=place[cut.axis],
         strip=strip,
-        figures=joined(figures),
+        figures=figures,
     )
 
 
@@ -279,7 +279,7 @@ def _figure(pair: VolumePair, cut: Cut, name: str, title: str, png: bytes) -> Ht
         axis=cut.axis,
         name=cut.name,
         picture=picture(png, f"{title}, {cut.name}", draggable="false"),
-        letters=joined(letters),
+        letters=letters,
     )
 
 
