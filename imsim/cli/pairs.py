@@ -6,7 +6,6 @@ import argparse
 import functools
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -236,7 +235,7 @@ class Scene:
         self._ignored = ignored
         self._data_range = data_range
         self._lock = threading.Lock()
-        self._parts: OrderedDict[Box, dict[str, Any]] = OrderedDict()
+        self._parts: dict[Box, dict[str, Any]] = {}
         shape, dtype = reference.pixels.shape, reference.pixels.dtype
         stored = [_raster(p) for p in (first, second, mask) if p and is_raster(p.pixels)]
         declared = any(raster.no_data for raster in stored)
@@ -263,12 +262,10 @@ class Scene:
             if name not in parts:  # or taken already
                 parts = self._parts[box] = self._read(box)
                 while len(self._parts) > _AHEAD:
-                    self._parts.popitem(last=False)
+                    del self._parts[next(iter(self._parts))]
             found: Array = parts.pop(name)
             if not parts:
                 del self._parts[box]
-            elif name in parts:
-                self._parts.move_to_end(box)
             return found
 
     def _read(self, box: Box) -> dict[str, Any]:
