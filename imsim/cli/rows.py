@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -69,11 +70,9 @@ class Csv:
 
     @staticmethod
     def _line(cells: Iterable[str]) -> str:
-        # The writer of the standard library leaves a carriage return in a name unquoted.
-        return ",".join(
-            '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
-            for cell in cells
-        )
+        line = io.StringIO()
+        csv.writer(line).writerow(cells)  # with another end of lines, some names stay unquoted
+        return line.getvalue().removesuffix("\r\n")
 
 
 class Json:
