@@ -265,6 +265,20 @@ def size_of(difference: Array, reference: Array, test: Array) -> Array:
     return size
 
 
+def changes(reference: Array, test: Array) -> tuple[Array, Array]:
+    """Return test less reference of the channel that differs most, and its size.
+
+    The size is infinite where the difference is not known, and 0 only where the pixels are equal.
+    """
+    signed = difference_of(reference, test)
+    size = size_of(signed, reference, test)
+    if size.shape[-1] > 1:
+        channel = size.argmax(axis=-1)[..., None]
+        signed, size = (np.take_along_axis(v, channel, axis=-1) for v in (signed, size))
+    signed, size = signed[..., 0], size[..., 0]
+    return np.where(size > 0, signed, 0), size
+
+
 def distances(reference: Array, test: Array) -> Array:
     """Return the largest absolute difference over the channels, which are the last axis."""
     if max(reference.itemsize, test.itemsize) <= 2 and {reference.dtype.kind, test.dtype.kind} <= {

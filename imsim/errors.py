@@ -157,6 +157,13 @@ def unforeseen(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
+def failed(what: str, error: BaseException) -> str:
+    """Say that something was not done, in the past tense, since the memory or the code failed."""
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine"
+    return f"could not be {what}: {unforeseen(error)}"
+
+
 def more_pixels(mask: object, weights: object = None) -> str:
     """Return how to score an image of which no position was, given the mask and the weights."""
     if weights is None:

@@ -318,17 +318,24 @@ def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatc
     assert "differs.png" in rows()
 
 
-def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ZeroDivisionError("of a fault"), "could not be shown: ZeroDivisionError: of a fault"),
+        (MemoryError(), "too large for the memory of this machine"),
+    ],
+)
+def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch, error, why):
     def thumbnails(pair):
         if (pair.test == 77).all():
-            raise ZeroDivisionError("of a fault")
+            raise error
         return {}
 
     save("actual/worse.png", np.full_like(GREY, 77))
     monkeypatch.setattr("imsim.cli.report.thumbnails", thumbnails)
     report(status=2)
     found = rows()
-    assert "could not be shown" in found["worse.png"]["why"]
+    assert why in found["worse.png"]["why"]
     assert found["differs.png"]["status"] == "differs"
 
 

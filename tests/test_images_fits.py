@@ -161,6 +161,12 @@ def test_rows_against_other_formats(fits, capsys):
     assert len(err) == 1
     assert "mask.png: of this image and a.fits, one is FITS" in err[0]
     assert compared(capsys, "a.fits", "b.fits", "--metrics", "rmse")[1] == []
+    save("large.tif", np.tile(GREY, (40, 40)), tile=(64, 64), compression="zlib")
+    fits.PrimaryHDU(np.tile(np.uint8(GREY > 99), (40, 40))).writeto("mask.fits")
+    how = ("--metrics", "rmse", "--mask", "mask.fits", "--memory")
+    notes = [compared(capsys, "large.tif", "large.tif", *how, m)[1] for m in ("1GB", "100kB")]
+    assert "mask.fits: of this image and large.tif, one is FITS" in notes[0][0]
+    assert notes[1] == notes[0]  # also where the pair stays on the disk
 
 
 def test_without_astropy(monkeypatch, capsys):

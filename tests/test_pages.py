@@ -249,6 +249,17 @@ class TestPairReport:
                     (4 // step[0], 4 // step[1]),
                 }
 
+    def test_equal_infinities_hide_no_other_channel(self):
+        reference = np.full((6, 6, 3), 0.25)
+        reference[:, :, 0] = np.inf
+        test = reference.copy()
+        test[2, 3, 1] = 0.75
+        of_pair = layers.ImagePair(reference, test, None, 1)
+        shown = layers.difference_layer(of_pair).draw((1, 1))
+        assert not (shown == colour.BROKEN).all(axis=-1).any()
+        usual = layers.ImagePair(reference[..., 1:], test[..., 1:], None, 1)
+        np.testing.assert_array_equal(shown, layers.difference_layer(usual).draw((1, 1)))
+
     def test_masks_that_leave_nothing_or_little(self, images):
         reference, test, _ = images
         nothing = np.zeros(reference.shape, dtype=bool)

@@ -47,7 +47,7 @@ from imsim.cli.reading import (
 )
 from imsim.comparison import compare
 from imsim.differing import COUNTS, counted, places, with_more
-from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
+from imsim.errors import ImsimError, PrecisionWarning, collecting, failed, silent
 from imsim.finite import nan_scores, value_ends
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
@@ -160,11 +160,8 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
         return Failure(in_options(error), item.reference, item.test, error.sizes)
     except ImsimError as error:
         return Failure(in_options(error), item.reference, item.test)
-    except MemoryError:
-        reason = "too large for the memory of this machine"
     except Exception as error:  # whatever it is, the pairs after this one are scored
-        reason = f"could not be scored: {unforeseen(error)}"
-    return Failure(f"{item.test}: {reason}", item.reference, item.test)
+        return Failure(f"{item.test}: {failed('scored', error)}", item.reference, item.test)
 
 
 def _score(job: Job, settings: Settings) -> Result:

@@ -19,7 +19,7 @@ from imsim._images.raster import Raster, is_raster
 from imsim._images.shown import TRANSPARENT
 from imsim.cli.ignoring import Box, Ignored, Image, beside, left_out
 from imsim.cli.options import DataRanges, count
-from imsim.cli.reading import Files, broken_notes, emptied, range_notes, short_size
+from imsim.cli.reading import Files, broken_notes, emptied, range_notes, short_size, upside_notes
 from imsim.errors import ImsimError, OptionError
 from imsim.finite import broken_pixels, value_ends
 from imsim.pages import share
@@ -353,6 +353,7 @@ class Scene:
         for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._image)):
             if (0, option) not in self._left_out:
                 notes.append(beside(pictures[0], option))
+        notes += upside_notes(reference, self._mask)
         in_mask, is_used = bool(self._in_mask), bool(self._used)
         if note := emptied(test, self._mask, in_mask=in_mask, is_used=is_used):
             return [*notes, note]

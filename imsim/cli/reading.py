@@ -211,9 +211,7 @@ def option_notes(
     data_range: float | None,
 ) -> list[tuple[str, str]]:
     """Say of which image or mask the data range, the mask or its rows make little sense."""
-    said = []
-    if mask and mask.from_bottom != reference.from_bottom:
-        said.append((mask.path, _UPSIDE.format(reference.path)))
+    said = upside_notes(reference, mask)
     in_mask = mask is None or bool(mask.pixels.any())
     if note := emptied(test, mask, in_mask=in_mask, is_used=used is None or bool(used.any())):
         return [*said, note]
@@ -223,6 +221,13 @@ def option_notes(
     return said + range_notes(
         test, *value_ends(reference.samples, test.samples, inside), data_range
     )
+
+
+def upside_notes(reference: Picture, mask: Picture | None) -> list[tuple[str, str]]:
+    """Say whether the mask has its first row at the other end."""
+    if mask is None or mask.from_bottom == reference.from_bottom:
+        return []
+    return [(mask.path, _UPSIDE.format(reference.path))]
 
 
 def range_notes(

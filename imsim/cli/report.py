@@ -53,7 +53,7 @@ from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, is_folder, pair_files
 from imsim.cli.reading import add_volumes, check_size, check_volumes, mask_of
 from imsim.cli.report_pair import NOT_SCORED, shown
-from imsim.errors import ImsimError, OptionError, unforeseen
+from imsim.errors import ImsimError, OptionError, failed
 from imsim.pages import Entry, folder_report, page, readable, tag
 from imsim.pages.folder import Status, Thumbnail, thumbnails
 from imsim.pages.layers import ImagePair
@@ -187,7 +187,7 @@ def _done(item: Job | Failure, run: _Run) -> tuple[Result | Failure, Entry, str 
         html = None if is_equal else found.html(f"../{INDEX}")
         small = thumbnails(found.pair)
     except Exception as error:  # whatever it is, the other pairs are shown
-        reason = f"{item.test}: could not be shown: {unforeseen(error)}"
+        reason = f"{item.test}: {failed('shown', error)}"
         failure = Failure(reason, item.reference, item.test)
         return failure, _failed(failure, run), None
     skipped = found.result.skipped if isinstance(found.result, Result) else {}
@@ -249,7 +249,7 @@ def _small(run: _Run, **paths: str | None) -> tuple[dict[str, Thumbnail], list[s
         except ImsimError as error:
             problems.append(str(error))
         except Exception as error:
-            problems.append(f"could not be shown: {unforeseen(error)}")
+            problems.append(failed("shown", error))
     return small, problems
 
 

@@ -20,7 +20,7 @@ from imsim.cli.pairs import aligned, fitted, moved_onto
 from imsim.cli.reading import Files, comparable
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
-from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, silent, unforeseen
+from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, failed, silent
 from imsim.pages import pair_report, volume_report
 from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
@@ -133,10 +133,8 @@ def shown(job: Job, settings: Settings) -> Shown | Failure:
         if isinstance(result, Failure) and (settings.volume or not result.sizes):
             return result
         reason = str(error)
-    except MemoryError:
-        reason = f"{job.test}: too large for the memory of this machine"
     except Exception as error:
-        reason = f"{job.test}: could not be shown: {unforeseen(error)}"
+        reason = f"{job.test}: {failed('shown', error)}"
     return Failure(reason, job.reference, job.test)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imsim import METRICS
+from imsim.differing import difference_of
 from imsim.finite import broken_pixels
 from imsim.pages import blocks
 from imsim.pages.colour import LEVEL, MISSING, TABLES, small_png
@@ -357,7 +358,8 @@ def _beyond(pair: ImagePair, layers: list[Layer]) -> str:
         if broken:
             said.append(f"Of the {which}, {broken} pixels are NaN or infinite, shown in magenta.")
     beyond = 0
-    for rows, difference in pair.differences():
+    for rows in pair.bands():
+        difference = difference_of(pair.reference[rows], pair.test[rows])
         sizes = np.abs(difference[pair.mask[rows]])
         beyond += int(np.count_nonzero(sizes[np.isfinite(sizes)] > pair.data_range))
     if beyond:

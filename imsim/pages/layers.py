@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
-from imsim.differing import difference_of, distances
+from imsim.differing import changes, distances
 from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
@@ -121,11 +121,6 @@ class ImagePair:
     def bands(self, rows: int = 1) -> Iterator[slice]:
         """Yield the rows, few at a time and in multiples of `rows`."""
         return blocks.bands(self.height, self.width * self.channels, rows)
-
-    def differences(self) -> Iterator[tuple[slice, Array]]:
-        """Yield rows, and test less reference of these."""
-        for rows in self.bands():
-            yield rows, difference_of(self.reference[rows], self.test[rows])
 
 
 def known_range(reference: Array, test: Array, data_range: Any) -> float:
@@ -272,11 +267,8 @@ def difference_layer(pair: ImagePair) -> Layer:
     """Show test less reference, of the channel that differs most."""
     scale = Scale(-pair.data_range, pair.data_range, root=True, colours="difference")
     signed = np.empty(pair.mask.shape)
-    for rows, difference in pair.differences():
-        largest = np.where(np.isnan(difference), np.inf, np.abs(difference))
-        channel = largest.argmax(axis=-1)[..., None]
-        signed[rows] = np.take_along_axis(difference, channel, axis=-1)[..., 0]
-    signed[pair.distance == 0] = 0  # equal infinities do not differ
+    for rows in pair.bands():
+        signed[rows], _ = changes(pair.reference[rows], pair.test[rows])
 
     def draw(step: Step) -> Array:
         shown = signed[differing(pair, step)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, ShapeError
-from imsim.differing import difference_of, size_of
+from imsim.differing import changes
 from imsim.pages import blocks
 from imsim.pages.colour import BROKEN, MISSING, MapScale, Scale, map_scale, small_png
 from imsim.pages.content import deflated, finest, packed, text_size
@@ -108,20 +108,6 @@ class VolumePair:
             self.data_range,
             usual_data_range([test.dtype]),
         )
-
-
-def changes(reference: Array, test: Array) -> tuple[Array, Array]:
-    """Return test less reference of the channel that differs most, and its size.
-
-    The size is infinite where the difference is not known, and 0 only where the pixels are equal.
-    """
-    signed = difference_of(reference, test)
-    size = size_of(signed, reference, test)
-    if size.shape[-1] > 1:
-        channel = size.argmax(axis=-1)[..., None]
-        signed, size = (np.take_along_axis(v, channel, axis=-1) for v in (signed, size))
-    signed, size = signed[..., 0], size[..., 0]
-    return np.where(size > 0, signed, 0), size
 
 
 def _surveyed(pair: VolumePair) -> tuple[Survey, Worst | None]:
