@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import errors
-from imsim.inputs import as_array, kind, listed, to_numpy
+from imsim.inputs import as_array, check_meaning, kind, listed, to_numpy
 from imsim.portable.arrays import is_tensor
 from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
 from imsim.scenes.sources import is_stored
@@ -196,7 +196,7 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     check_places(given, axes.image)
     every = dict.fromkeys(itertools.chain.from_iterable(v.dims for v in given.values()))
     axes = axes._replace(batch=tuple(d for d in every if d not in axes.channel + axes.image))
-    bare = {key: _ordered(array, axes) for key, array in given.items()}
+    bare = {key: _ordered(key, array, axes) for key, array in given.items()}
     inside = bare.get("mask")
     for key in ("a", "b"):
         inside = _with_data(key, given[key], bare[key], inside, axes)
@@ -318,10 +318,11 @@ def _check_lies_on_images(key: str, array: Any, axes: Axes) -> None:
         )
 
 
-def _ordered(array: Any, axes: Axes) -> Array:
+def _ordered(key: str, array: Any, axes: Axes) -> Array:
     """Return the bare array, (*batch, channels, *image), with an axis of 1 for a missing one."""
     wanted = tuple(d for part in axes for d in part if d in array.dims or d in axes.batch)
     bare = array.transpose(*(dim for dim in wanted if dim in array.dims)).data
+    check_meaning(f"{key}.data", bare)
     return bare[tuple(slice(None) if dim in array.dims else None for dim in wanted)]
 
 
