@@ -177,7 +177,7 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     axes = Axes((), channel, _image_axes(labelled, named, channel))
     given: dict[str, Any] = {}
     for key, value in {"a": a, "b": b, **others}.items():
-        if value is None:
+        if value is None and key not in ("a", "b"):
             continue
         if not isinstance(value, xarray.DataArray):
             left_out = () if key in ("a", "b") else channel  # masks and weights have no channels

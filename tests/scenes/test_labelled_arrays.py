@@ -532,6 +532,12 @@ def test_attributes_name_the_parameters() -> None:
     assert imsim.psnr(A, B, data_range=np.array(9)).attrs["data_range"] == 9
 
 
+def test_none_is_no_image() -> None:
+    for pair in ((A, None), (None, A)):
+        with pytest.raises(imsim.DTypeError, match=r"^[ab] is a NoneType"):
+            imsim.rmse(*pair)
+
+
 def test_remedies_for_what_an_array_holds_are_its_own() -> None:
     """The DataArray has no `value`, which its numbers in metres have."""
     units = pytest.importorskip("astropy.units")
