@@ -178,9 +178,11 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
     if _is_deleted(value):
         return f"{what} whose memory is freed, as that of a donated argument is; pass a copy"
     if isinstance(has("dims"), tuple):
+        # Of the type: a lazy array would compute its values.
+        bare = f"its {name}.values" if hasattr(type(value), "values") else "its bare numbers"
         return (
             f"{what}, whose axes have names, {listed(value.dims)}, and need not be in order; "
-            f"transpose it to (..., height, width) and pass its {name}.values"
+            f"transpose it to (..., height, width) and pass {bare}"
         )
     names = has("names")
     if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):

@@ -131,8 +131,11 @@ class Source:
                 f"{found.shape}",
                 "pass an array whose slices have the shape that they ask for",
             )
-        if found.dtype != self.dtype:
-            raise DTypeError(f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}")
+        if (found.dtype.kind, found.dtype.itemsize) != (self.dtype.kind, self.dtype.itemsize):
+            raise DTypeError(
+                f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}",
+                f"pass an array that says what its slices are, e.g. numpy.asarray({self.name})",
+            )
         room[...] = found
         self._forget()
 

@@ -291,6 +291,22 @@ def test_a_part_that_cannot_be_read_is_named() -> None:
         imsim.psnr(Stored(a), Broken(b), memory=100_000)
 
 
+class Converting(Stored):
+    """Says another dtype than its slices have, as sections of FITS and scaled NIfTI do."""
+
+    def __init__(self, values: Any, dtype: Any) -> None:
+        super().__init__(values)
+        self.dtype = np.dtype(dtype)
+
+
+def test_slices_of_another_dtype() -> None:
+    a, b = pair((200, 200), np.uint16)
+    found = imsim.rmse(Converting(a.astype(">u2"), "u2"), b, memory=100_000)
+    assert_allclose(found, imsim.rmse(a, b), rtol=TOLERANCE)
+    with pytest.raises(imsim.DTypeError, match=r"float64; pass .*numpy\.asarray\(a\)"):
+        imsim.rmse(Converting(a * 0.5, "u2"), b)
+
+
 def test_shapes_are_refused_before_reading() -> None:
     a, b = (Stored(np.zeros(shape, np.uint8)) for shape in ((200, 200), (200, 201)))
     with pytest.raises(imsim.ShapeError, match="height, width and channels must agree"):
