@@ -173,6 +173,9 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     import xarray
 
     named = {k: v for k, v in {"a": a, "b": b}.items() if isinstance(v, xarray.DataArray)}
+    for key, value in {**named, **others}.items():
+        if isinstance(value, xarray.DataArray):
+            _check_each_once(key, value.dims)
     channel = _channel(labelled.channel_axis, named)
     axes = Axes((), channel, _image_axes(labelled, named, channel))
     given: dict[str, Any] = {}
@@ -209,6 +212,15 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
             channel_axis=-1 - len(axes.image) if channel else None,
         )
     return _named(found, labelled, given, axes)
+
+
+def _check_each_once(key: str, dims: tuple[Hashable, ...]) -> None:
+    """Refuse two axes of one name, which xarray cannot tell apart."""
+    if len(set(dims)) < len(dims):
+        raise errors.ShapeError(
+            f"{key} has the dimensions {listed(dims)}, of which two have one name",
+            f"name them anew, e.g. xarray.DataArray({key}.data, dims=('y', 'x'))",
+        )
 
 
 def _channel(channel_axis: Any, named: Mapping[str, Any]) -> tuple[Hashable, ...]:

@@ -532,6 +532,16 @@ def test_attributes_name_the_parameters() -> None:
     assert imsim.psnr(A, B, data_range=np.array(9)).attrs["data_range"] == 9
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate dimension names")
+def test_dimensions_of_one_name_are_refused() -> None:
+    square = A[:24, :24].drop_vars(["y", "x"])
+    twice = xr.DataArray(square.data, dims=("y", "y"))
+    stacks = xr.DataArray(np.zeros((2, 2, *A.shape)), dims=("t", "t", "y", "x"))
+    for a, b, mask in ((twice, twice, None), (A, stacks, None), (square, square, twice > 9)):
+        with pytest.raises(imsim.ShapeError, match=r"(a|b|mask) has .* two have one name; name"):
+            imsim.rmse(a, b, mask=mask, dims=("y", "x"))
+
+
 def test_none_is_no_image() -> None:
     for pair in ((A, None), (None, A)):
         with pytest.raises(imsim.DTypeError, match=r"^[ab] is a NoneType"):
