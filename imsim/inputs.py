@@ -26,6 +26,8 @@ MEMORY = 512 * 10**6
 PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
 """Modes of PIL images whose pixels are intensities."""
 
+FILLS = ("fill_value", "fillvalue", "nodata")
+"""Attributes of arrays, of Zarr, h5py and rasterio, that may mark what is no data."""
 LEFT_OUT = {"labels": 0, "mask": False}
 """Value of a pixel to leave out, by the argument: these take no mask."""
 
@@ -176,9 +178,11 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
     if _is_deleted(value):
         return f"{what} whose memory is freed, as that of a donated argument is; pass a copy"
     if isinstance(has("dims"), tuple):
+        # Of the type: a lazy array would compute its values.
+        bare = f"its {name}.values" if hasattr(type(value), "values") else "its bare numbers"
         return (
             f"{what}, whose axes have names, {listed(value.dims)}, and need not be in order; "
-            f"transpose it to (..., height, width) and pass its {name}.values"
+            f"transpose it to (..., height, width) and pass {bare}"
         )
     names = has("names")
     if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):
@@ -203,10 +207,10 @@ def _unmasked_gaps(name: str, value: Any, is_stored: bool) -> str | None:
 
     Only `is_stored` arrays are taken with a mask: of others, the bare numbers are needed, too.
     """
-    marks = [(name, _attribute(value, name)) for name in ("fill_value", "nodata")]
+    marks = [(key, _attribute(value, key)) for key in FILLS]
     known = [(key, fill) for key, fill in marks if not _is_zero(fill)]
     for attribute, fill in [*known, *_marks(_attribute(value, "attrs"))]:
-        if fill is None or callable(fill) or (attribute == "fill_value" and _is_default(fill)):
+        if fill is None or callable(fill) or (attribute in FILLS[:2] and _is_default(fill)):
             continue
         bare = f"{name}.data" if _attribute(value, "data") is not None else f"{name}[...]"
         numbers = "" if is_stored else f"its bare numbers, e.g. {bare}, and "
@@ -288,7 +292,7 @@ def listed(names: Any) -> str:
 
 def _is_default(fill: Any) -> bool:
     """Whether a fill value stands for what a store does not hold, and marks no pixel by itself."""
-    return isinstance(fill, bool | np.bool_) or (
+    return isinstance(fill, bool | np.bool_ | str | bytes | np.void) or (
         isinstance(fill, float | np.floating) and bool(fill != fill)
     )
 

@@ -208,7 +208,8 @@ def _depth(values: Any) -> int:
     """Count the axes of an array, or the lists inside each other down to the first number."""
     if isinstance(values, list | tuple):
         return 1 + (_depth(values[0]) if values else 0)
-    return len(getattr(values, "shape", ()))
+    shape = getattr(values, "shape", ())
+    return len(shape) if isinstance(shape, tuple) else 0
 
 
 def _named(polygons: Any) -> dict[str, Any]:

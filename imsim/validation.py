@@ -156,7 +156,9 @@ def check_data_range(
     axes = None if type(value) is float else getattr(value, "ndim", None)
     is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
     # Dask's Delayed has attributes that compare as nothing.
-    if isinstance(axes, int) and axes == 0 and not is_span:
+    if isinstance(axes, int) and axes == 0 and np.ma.is_masked(value):
+        value = np.ma.masked  # refused below: the number behind the mask is none
+    elif isinstance(axes, int) and axes == 0 and not is_span:
         if not arrays.is_of_numpy(value):
             value = as_array("data_range", value)
             check_real("data_range", value)

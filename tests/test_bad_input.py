@@ -137,9 +137,9 @@ def test_missing_data_range_of_a_normalised_rmse() -> None:
     "value",
     [
         *(0, -1, 0.0, -255.0, np.nan, np.inf, -np.inf, "255", 1j, True, [255], (0, 255)),
-        *(np.ones(2), np.timedelta64(255)),
+        *(np.ones(2), np.timedelta64(255), np.ma.MaskedArray(255.0, mask=True)),
     ],
-    ids=repr,
+    ids=str,
 )
 def test_bad_data_range(name: str, value: Any) -> None:
     with pytest.raises(imsim.DataRangeError, match=r"data_range=.*positive"):

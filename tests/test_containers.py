@@ -62,7 +62,7 @@ class Labelled(np.ndarray):
 
 
 MEANINGFUL = {
-    "dimensions": (Wrapper(dims=("y", "x")), r"axes have names, \(y, x\).*values"),
+    "dimensions": (Wrapper(dims=("y", "x")), r"axes have names, \(y, x\).*bare numbers"),
     "names of axes": (Wrapper(names=("y", None)), r"axes have names"),
     "unit": (Wrapper(unit="mm", value=IMAGE), r"units of mm.*a\.value"),
     "units": (Wrapper(units="mm", magnitude=IMAGE), r"units of mm.*a\.magnitude"),

@@ -90,6 +90,7 @@ def test_an_empty_mask_is_said() -> None:
         ([1, 2, 3], imsim.ShapeError, "no list of points"),
         (None, imsim.ShapeError, "no list of points"),
         ("polygon", imsim.ShapeError, "no list of points"),
+        (np, imsim.ShapeError, "no list of points"),  # whose `shape` is a function
         (SQUARE[:2], imsim.MaskError, "2 vertices; a polygon needs at least 3"),
         ([(1, 2, 3)] * 4, imsim.ShapeError, r"shape \(4, 3\)"),
         ([SQUARE, SQUARE[:2]], imsim.MaskError, r"vertices\[1\] has 2 vertices"),

@@ -172,6 +172,8 @@ def test_channels_anywhere(make):
         (np.zeros((4, 5)), {"channel_axis": -1}, imsim.ShapeError, "expected three axes"),
         (np.zeros((0, 5)), {}, imsim.ShapeError, "(0, 5)"),
         (np.zeros((4, 5, 3)), {"channel_axis": 3}, imsim.OptionError, "channel_axis=3"),
+        (np.zeros((4, 5, 3)), {"channel_axis": 1.0}, imsim.OptionError, "channel_axis=1.0"),
+        (np.zeros((4, 5, 3)), {"channel_axis": True}, imsim.OptionError, "channel_axis=True"),
         (np.zeros((4, 5), complex), {}, imsim.DTypeError, "complex128"),
         (Image.new("RGBA", (4, 5)), {}, imsim.DTypeError, "transparency"),
         (RAMP, {"metric": "nonsense"}, imsim.OptionError, "expected one of"),

@@ -100,6 +100,8 @@ def _stored(key: str, value: Any) -> dict[str, Any]:
     """Write a parameter as text, a number or a list of numbers."""
     if value is None:
         return {}
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, Mapping):
         return {k: v for name, one in value.items() for k, v in _stored(name, one).items()}
     if isinstance(value, Window):
@@ -254,6 +256,10 @@ def _is_rounding(one: Any, other: Any) -> bool:
     if one.dtype.kind not in "iuf" or other.dtype.kind not in "iuf" or len(one) < 2:
         return False
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    known = np.isfinite(one)
+    if (known != np.isfinite(other)).any() or known.sum() < 2:
+        return False
+    one, other = one[known], other[known]
     return bool(np.abs(one - other).max() < np.abs(np.diff(one)).min() / 100)
 
 

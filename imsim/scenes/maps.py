@@ -139,7 +139,18 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
         raise errors.ImsimError(
             "out is an array that is read-only", "pass one that can be written to"
         )
+    if isinstance(out, np.ndarray) and not _takes_all(out):
+        raise errors.ImsimError(
+            "out is an array that does not keep all numbers: some share memory, or a mask is hard",
+            "pass one of its own, e.g. numpy.empty(shape)",
+        )
     return out
+
+
+def _takes_all(out: Array) -> bool:
+    """Whether each number has a place of its own, and a masked array takes what is written."""
+    shares = any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True))
+    return not (shares or getattr(out, "hardmask", False))
 
 
 def has_cells(cells: Array, part: Part) -> Array:

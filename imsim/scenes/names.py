@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import errors
-from imsim.inputs import as_array, kind, listed, to_numpy
+from imsim.inputs import as_array, check_meaning, kind, listed, to_numpy
 from imsim.portable.arrays import is_tensor
 from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
 from imsim.scenes.sources import is_stored
@@ -173,11 +173,14 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     import xarray
 
     named = {k: v for k, v in {"a": a, "b": b}.items() if isinstance(v, xarray.DataArray)}
+    for key, value in {**named, **others}.items():
+        if isinstance(value, xarray.DataArray):
+            _check_each_once(key, value.dims)
     channel = _channel(labelled.channel_axis, named)
     axes = Axes((), channel, _image_axes(labelled, named, channel))
     given: dict[str, Any] = {}
     for key, value in {"a": a, "b": b, **others}.items():
-        if value is None:
+        if value is None and key not in ("a", "b"):
             continue
         if not isinstance(value, xarray.DataArray):
             left_out = () if key in ("a", "b") else channel  # masks and weights have no channels
@@ -196,7 +199,7 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
     check_places(given, axes.image)
     every = dict.fromkeys(itertools.chain.from_iterable(v.dims for v in given.values()))
     axes = axes._replace(batch=tuple(d for d in every if d not in axes.channel + axes.image))
-    bare = {key: _ordered(array, axes) for key, array in given.items()}
+    bare = {key: _ordered(key, array, axes) for key, array in given.items()}
     inside = bare.get("mask")
     for key in ("a", "b"):
         inside = _with_data(key, given[key], bare[key], inside, axes)
@@ -209,6 +212,15 @@ def _of_arrays(labelled: Labelled, a: Any, b: Any, others: Mapping[str, Any]) ->
             channel_axis=-1 - len(axes.image) if channel else None,
         )
     return _named(found, labelled, given, axes)
+
+
+def _check_each_once(key: str, dims: tuple[Hashable, ...]) -> None:
+    """Refuse two axes of one name, which xarray cannot tell apart."""
+    if len(set(dims)) < len(dims):
+        raise errors.ShapeError(
+            f"{key} has the dimensions {listed(dims)}, of which two have one name",
+            f"name them anew, e.g. xarray.DataArray({key}.data, dims=('y', 'x'))",
+        )
 
 
 def _channel(channel_axis: Any, named: Mapping[str, Any]) -> tuple[Hashable, ...]:
@@ -318,10 +330,11 @@ def _check_lies_on_images(key: str, array: Any, axes: Axes) -> None:
         )
 
 
-def _ordered(array: Any, axes: Axes) -> Array:
+def _ordered(key: str, array: Any, axes: Axes) -> Array:
     """Return the bare array, (*batch, channels, *image), with an axis of 1 for a missing one."""
     wanted = tuple(d for part in axes for d in part if d in array.dims or d in axes.batch)
     bare = array.transpose(*(dim for dim in wanted if dim in array.dims)).data
+    check_meaning(f"{key}.data", bare)
     return bare[tuple(slice(None) if dim in array.dims else None for dim in wanted)]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import mmap
+import os
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,10 @@ class Source:
         if any(side != side for side in value.shape):
             raise ShapeError(
                 f"{name} has chunks of unknown size", f"pass {name}.compute_chunk_sizes()"
+            )
+        if not all(isinstance(side, Integral) and int(side) >= 0 for side in value.shape):
+            raise ShapeError(
+                f"{name} has shape {value.shape}", "pass an array whose sides are known numbers"
             )
         self.shape: tuple[int, ...] = tuple(int(side) for side in value.shape)
         self.ndim = len(self.shape)
@@ -125,8 +131,11 @@ class Source:
                 f"{found.shape}",
                 "pass an array whose slices have the shape that they ask for",
             )
-        if found.dtype != self.dtype:
-            raise DTypeError(f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}")
+        if (found.dtype.kind, found.dtype.itemsize) != (self.dtype.kind, self.dtype.itemsize):
+            raise DTypeError(
+                f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}",
+                f"pass an array that says what its slices are, e.g. numpy.asarray({self.name})",
+            )
         room[...] = found
         self._forget()
 
@@ -135,10 +144,10 @@ class Source:
         own = self.value
         if own is other:
             return True
+        files = _file_of(own), _file_of(other)
+        if None not in files and _are_one_file(*files):
+            return True
         if isinstance(own, np.ndarray) or isinstance(other, np.ndarray):
-            maps = isinstance(own, np.memmap) and isinstance(other, np.memmap)
-            if maps and own.filename is not None and own.filename == other.filename:
-                return True
             both = isinstance(own, np.ndarray) and isinstance(other, np.ndarray)
             return both and bool(np.may_share_memory(own, other))
         return type(own) is type(other) and bool(own == other)
@@ -147,6 +156,29 @@ class Source:
         """Give back the pages of a mapped file that have been read."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _file_of(value: Any) -> Any:
+    """Return the file that an array is mapped from, or the folder of one of Zarr; None of others.
+
+    What is a view of a mapped array is mapped, too.
+    """
+    root = getattr(getattr(value, "store", None), "root", None)
+    if isinstance(root, str | os.PathLike):
+        return os.path.join(root, str(getattr(value, "path", "")))
+    while isinstance(value, np.ndarray):
+        if isinstance(value, np.memmap) and value.filename is not None:
+            return value.filename
+        value = value.base
+    return None
+
+
+def _are_one_file(one: Any, other: Any) -> bool:
+    """Whether two paths, of which one may be a link, lead to one file."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # of a file that was deleted
+        return bool(one == other)
 
 
 def _mapping(value: Any) -> mmap.mmap | None:

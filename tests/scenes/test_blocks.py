@@ -291,6 +291,22 @@ def test_a_part_that_cannot_be_read_is_named() -> None:
         imsim.psnr(Stored(a), Broken(b), memory=100_000)
 
 
+class Converting(Stored):
+    """Says another dtype than its slices have, as sections of FITS and scaled NIfTI do."""
+
+    def __init__(self, values: Any, dtype: Any) -> None:
+        super().__init__(values)
+        self.dtype = np.dtype(dtype)
+
+
+def test_slices_of_another_dtype() -> None:
+    a, b = pair((200, 200), np.uint16)
+    found = imsim.rmse(Converting(a.astype(">u2"), "u2"), b, memory=100_000)
+    assert_allclose(found, imsim.rmse(a, b), rtol=TOLERANCE)
+    with pytest.raises(imsim.DTypeError, match=r"float64; pass .*numpy\.asarray\(a\)"):
+        imsim.rmse(Converting(a * 0.5, "u2"), b)
+
+
 def test_shapes_are_refused_before_reading() -> None:
     a, b = (Stored(np.zeros(shape, np.uint8)) for shape in ((200, 200), (200, 201)))
     with pytest.raises(imsim.ShapeError, match="height, width and channels must agree"):
@@ -413,6 +429,14 @@ class Masked(Stored):
         return np.ma.masked_array(part, mask=part > 99)
 
 
+@pytest.mark.parametrize("shape", [(None, 50), (-40, 50), (40.5, 50)])
+def test_sides_that_are_no_numbers_are_named(shape: Any) -> None:
+    x = Stored(np.zeros((40, 50)))
+    x.shape = shape
+    with pytest.raises(imsim.ShapeError, match=r"a has shape \(.*, 50\); pass"):
+        imsim.rmse(x, np.zeros((40, 50)))
+
+
 def test_slices_that_are_masked_arrays_are_refused() -> None:
     a, b = pair((200, 200), np.uint8)
     for memory in (100_000, None):
@@ -424,10 +448,30 @@ def test_out_is_no_image(tmp_path: Any) -> None:
     a, b = pair((200, 200))
     np.save(tmp_path / "a.npy", a)
     x = np.load(tmp_path / "a.npy", mmap_mode="r+")
-    for out in (x, x[:], np.load(tmp_path / "a.npy", mmap_mode="r+")):
+    (tmp_path / "link.npy").hardlink_to(tmp_path / "a.npy")
+    link = np.load(tmp_path / "link.npy", mmap_mode="r+")
+    other = np.load(tmp_path / "a.npy", mmap_mode="r+")
+    for out in (x, x[:], other, np.asarray(other), link, link[::-1].view(np.ndarray)):
         with pytest.raises(imsim.OptionError, match="out is a, of which"):
             imsim.ssim_map(x, b, data_range=255, out=out, memory=100_000)
     assert_array_equal(x, a)
+
+
+@pytest.mark.parametrize("way", ["link", "group"])
+def test_out_is_no_image_of_zarr(tmp_path: Any, way: str) -> None:
+    """The same folder is opened under another name, or as a part of another one."""
+    zarr = pytest.importorskip("zarr")
+    a, b = pair((200, 200))
+    zarr.create_group(tmp_path / "all")
+    x = zarr.create_array(tmp_path / "all" / "a", data=a, chunks=(70, 90))
+    if way == "link":
+        (tmp_path / "link").symlink_to(tmp_path / "all" / "a")
+        out = zarr.open_array(tmp_path / "link", mode="r+")
+    else:
+        out = zarr.open_group(tmp_path / "all", mode="r+")["a"]
+    with pytest.raises(imsim.OptionError, match="out is a, of which"):
+        imsim.ssim_map(x, b, data_range=255, out=out, memory=100_000)
+    assert_array_equal(x[...], a)
 
 
 class ReadOnly(Stored):
@@ -457,6 +501,11 @@ def test_out_that_cannot_be_written() -> None:
     for image in (a, Stored(a)):
         with pytest.raises(imsim.ImsimError, match="read-only"):
             imsim.se_map(image, b, memory=100_000, out=fixed)
+        shared = np.lib.stride_tricks.as_strided(np.zeros(200), (200, 200), (0, 8))
+        hard = np.ma.MaskedArray(np.zeros((200, 200)), mask=True, hard_mask=True)
+        for out in (shared, hard):
+            with pytest.raises(imsim.ImsimError, match="does not keep all numbers"):
+                imsim.se_map(image, b, memory=100_000, out=out)
         with pytest.raises(imsim.ImsimError, match=r"out cannot be written.*OSError"):
             imsim.se_map(image, b, memory=100_000, out=ReadOnly(fixed))
         with pytest.raises(imsim.ImsimError, match=r"out has no shape.*RuntimeError"):
@@ -494,15 +543,17 @@ def test_tiles_of_chunks_read_little_twice() -> None:
     assert x.read <= 1.15 * a.nbytes
 
 
-def test_fill_values() -> None:
+@pytest.mark.parametrize("attribute", ["fill_value", "fillvalue"])
+def test_fill_values(attribute: str) -> None:
+    """As arrays of Zarr, and of h5py, have them."""
     a, b = pair((200, 200))
     for fill, allowed in ((0, True), (np.nan, True), (True, True), (-9999, False)):
         x = Stored(a)
-        x.fill_value = fill
+        setattr(x, attribute, fill)
         if allowed:
             assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
             continue
-        with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.* pass mask="):
+        with pytest.raises(imsim.DTypeError, match=rf"{attribute}, -9999.* pass mask="):
             imsim.rmse(x, b, memory=100_000)
         mask = a > a.mean()
         for memory in (100_000, 10_000_000):  # in blocks, and as a whole

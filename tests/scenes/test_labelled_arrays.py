@@ -197,6 +197,18 @@ def test_coordinates_must_agree() -> None:
         imsim.rmse(A, B, mask=(A > 9).assign_coords(x=X + 10))
 
 
+@pytest.mark.parametrize("first", [np.nan, np.inf])
+def test_coordinates_that_are_not_finite(first: float) -> None:
+    """Their difference is no number; the others say whether rounding sets them apart."""
+    x = np.concatenate([[first], X[1:]])
+    a = A.assign_coords(x=x)
+    assert imsim.rmse(a, a) == 0
+    with pytest.raises(imsim.ShapeError, match=r"rounding.*assign_coords\(x=a\['x'\]\)"):
+        imsim.rmse(a, a.assign_coords(x=x + 1e-9))
+    with pytest.raises(imsim.ShapeError, match="resample"):
+        imsim.rmse(a, A.assign_coords(x=X + 1e-9))
+
+
 def test_lengths_must_agree() -> None:
     with pytest.raises(imsim.ShapeError, match=r"'x' has length 27 in a and 26 in b; crop"):
         imsim.rmse(A, B.isel(x=slice(1, None)))
@@ -517,6 +529,31 @@ def test_attributes_name_the_parameters() -> None:
     assert found.attrs["sigma"] == [0.6, 1.2]  # in pixels, as window_size
     ones = A.astype(np.uint8)
     assert imsim.psnr(ones, ones + 1).attrs["data_range"] == 255
+    assert imsim.psnr(A, B, data_range=np.array(9)).attrs["data_range"] == 9
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate dimension names")
+def test_dimensions_of_one_name_are_refused() -> None:
+    square = A[:24, :24].drop_vars(["y", "x"])
+    twice = xr.DataArray(square.data, dims=("y", "y"))
+    stacks = xr.DataArray(np.zeros((2, 2, *A.shape)), dims=("t", "t", "y", "x"))
+    for a, b, mask in ((twice, twice, None), (A, stacks, None), (square, square, twice > 9)):
+        with pytest.raises(imsim.ShapeError, match=r"(a|b|mask) has .* two have one name; name"):
+            imsim.rmse(a, b, mask=mask, dims=("y", "x"))
+
+
+def test_none_is_no_image() -> None:
+    for pair in ((A, None), (None, A)):
+        with pytest.raises(imsim.DTypeError, match=r"^[ab] is a NoneType"):
+            imsim.rmse(*pair)
+
+
+def test_remedies_for_what_an_array_holds_are_its_own() -> None:
+    """The DataArray has no `value`, which its numbers in metres have."""
+    units = pytest.importorskip("astropy.units")
+    metres = A.copy(data=A.data * units.m)
+    with pytest.raises(imsim.DTypeError, match=r"^b\.data is .*units of m.*pass.* b\.data\.value"):
+        imsim.rmse(A, metres)
 
 
 def test_units_are_those_of_the_pixels() -> None:
