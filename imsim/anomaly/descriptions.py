@@ -133,6 +133,15 @@ def has_places(shown: Floats) -> bool:
     return _surprise(features) <= _surprise(features, pooled=True)
 
 
+def tails(shown: Floats) -> float:
+    """Return Mardia's kurtosis of the energies of all places, over a normal distribution's."""
+    features = by_place(shown)[..., :FILTERS].reshape(-1, FILTERS)
+    moments = Moments()
+    moments.add(features[:, None])
+    squares = moments.gaussian().squared_distances(features)
+    return float((squares**2).mean() / (FILTERS * (FILTERS + 2)))
+
+
 def place_surprise(images: Floats) -> float:
     """Return how little one half of good images tells about the other, place by place.
 

@@ -233,7 +233,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Warns
         -----
         UnscorableImageWarning
-            If images cannot be used; UserWarning if they are too few for the false-alarm rate.
+            If images cannot be used; UserWarning if they are too few for the false-alarm rate, or
+            are copies of too few.
         UnlikelyItemWarning
             If most images do not look like X-ray images of single items, but a `VirtualPeel` was
             passed, or only their patterns are the reason.
@@ -299,7 +300,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Warns
         -----
         UnscorableImageWarning, OddImageWarning, UserWarning
-            As in `fit`; also if the images seem to have another range of numbers.
+            As in `fit`; also if the images seem to have another range of numbers, or if more of
+            them are above the threshold so far than good images are: look at these first.
         """
         frames, given = self._check_images(good, masks)
         named = held_out.check_groups(groups, len(frames))
@@ -320,6 +322,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         _warn_of(self.left_out_, len(frames))
         named = None if named is None else named[usable]
         generator = preparation.random_generator(self.random_state)
+        columns = self._compare(earlier, found.images[usable], stacks.masks_at(found.masks, usable))
+        columns = scoring.as_counted(columns, self.aggregate_)
+        scores = scoring.most_anomalous(columns, self.scales_)
+        held_out.warn_of_unusual(np.flatnonzero(usable), scores, self.false_alarms_)
         cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
         self.model_, columns, odd = cross_fit.update_without_odd(earlier, self.fence)
         self._decide(frames, given, found, usable, columns, odd, self.card_)
@@ -497,7 +503,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         peel: Any = None,
     ) -> held_out.CrossFit:
         """Deal usable images into so many folds; those of one group, and equal ones, together."""
-        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
+        digests = preparation.digests_of(frames[usable])
+        held_out.warn_of_copies(digests, self.false_alarm_rate)
+        groups = held_out.with_twins(named, digests)
         folds = held_out.deal_folds(int(usable.sum()), count, generator, groups)
         return held_out.CrossFit(
             found.images[usable],

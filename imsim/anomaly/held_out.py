@@ -16,14 +16,14 @@ from scipy import stats
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from imsim.anomaly.stacks import Booleans, Doubles, Floats, masks_at
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, indices, masks_at
 from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import OptionError, ShapeError, silent, warn
 from imsim.validation import check_between, check_integer
 
-CONFIDENCE = 0.95
-"""Of the interval of the false-alarm rate."""
+CONFIDENCE, SURE = 0.95, 0.99
+"""Of the interval of the false-alarm rate, and of that of the alarms that new images may give."""
 LEAST_UPDATE = 20
 """Least images of an update that set a threshold of their own."""
 _LEAST_TAIL = 3
@@ -405,6 +405,29 @@ def check_groups(groups: Any, n: int) -> NDArray[Any] | None:
             )
         known.setdefault(name, len(known))
     return np.array([known[name] for name in plain])
+
+
+def warn_of_copies(digests: NDArray[np.uint8], rate: float) -> None:
+    """Warn of good images, some of them copies, of which too few differ for the rate."""
+    different = len(np.unique(digests, axis=0))
+    if different < len(digests) and (different + 1) * rate < 1:
+        message = (
+            f"of {len(digests)} good images, {different} differ, and copies do not show how good "
+            f"images vary: expect more false alarms than {rate:g}, and pass other images"
+        )
+        warn(message, UserWarning)
+
+
+def warn_of_unusual(images: Indices, scores: Doubles, threshold: Threshold) -> None:
+    """Warn if more new images than good ones are above the threshold so far."""
+    above, most = images[scores > threshold.value], threshold.alarms(len(images), SURE)[2]
+    if len(above) > most:
+        message = (
+            f"{len(above)} of {len(images)} new images are anomalies to the detector so far, where "
+            f"{most:.0f} good ones are to be expected at most ({indices(above.tolist())}): if some "
+            "are bad, which pass as good from now on, update the saved detector without them"
+        )
+        warn(message, UserWarning)
 
 
 def with_twins(groups: NDArray[Any] | None, digests: NDArray[np.uint8]) -> NDArray[Any] | None:

@@ -197,8 +197,7 @@ class ItemFinder(Stored):
     def mark(self, rows: NDArray[Any]) -> Booleans:
         """Return which pixels stand out from the background; NaN and infinity do."""
         values, finite = self._sound(rows)
-        with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
-            apart = self._apart(mean_of_neighbours(values)[0])
+        apart = self._apart(mean_of_neighbours(values)[0])
         marked: Booleans = apart > np.float32(1)
         if self.side_:  # against a background beyond, items may not stand out
             beyond = apart < np.float32(-_OTHER_SIDE)
@@ -237,7 +236,8 @@ class ItemFinder(Stored):
 
     def _apart(self, values: Floats) -> Floats:
         """Return how far values are from the background, in units of the threshold."""
-        apart: Floats = (values - np.float32(self.level_)) / np.float32(self.threshold_)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is apart
+            apart: Floats = (values - np.float32(self.level_)) / np.float32(self.threshold_)
         return apart * np.float32(self.side_) if self.side_ else np.abs(apart)
 
     def _sound(self, rows: NDArray[Any]) -> tuple[Floats, Booleans]:

@@ -33,6 +33,9 @@ HIGHEST = 0.005
 HIGHEST_OF_ALL, HIGHEST_WINDOWS = 0.1, 0.01
 """The same of places that are compared with the nearest ones of good images, which see what extends
 far, and of windows, which see what is small: these overlap, so that it lies in two or more."""
+TEXTURE = 4 / 3
+"""Longest tails of the energies of a texture, over those of a normal distribution. Simulated ones,
+grass and gravel have 1.02 to 1.26; cells, boards, cookies, bricks and screws 1.47 and more."""
 EXAMPLES = 1000
 """Places of good images that are remembered where places mean nothing."""
 MEASURED = 32
@@ -68,14 +71,19 @@ class GoodStatistics(Stored):
     Where good images are more likely, held out, if all places share one Gaussian, places mean
     nothing. Then there are two distances:
 
-    - of a place from the nearest of 1000 places of good images, in roots and logarithms of the
+    - of a place from the *nearest* of 1000 places of good images, in roots and logarithms of the
       energies that are white over all places; the mean of the largest 10 % counts;
     - of *windows* of 3 x 3 places, which share one Gaussian of energies and brightness: what a
       place shows has to go with what its neighbours show. The mean of the largest 1 %
       counts, in the same units.
 
-    The outermost places are left out then, since the filters see there how opposite borders of the
-    frame do not fit together, which differs from image to image.
+    Of a *texture*, a whole image shows nearly the same as any other. So windows join whole images
+    and places, in place of the nearest. The energies of its places have hardly longer tails than
+    one Gaussian (Mardia's kurtosis is below 4/3 of a normal distribution's). It takes more good
+    images than features, 21, and images of more than 64 places.
+
+    Where places mean nothing, the outermost ones are left out, since the filters see there how
+    opposite borders of the frame do not fit together, which differs from image to image.
 
     `reconstruct` is that of `PCAAutoencoder`: the maps of a metric show where an image differs.
 
@@ -89,7 +97,9 @@ class GoodStatistics(Stored):
     Attributes
     ----------
     places_ : bool
-        Whether places are told apart.
+        Whether places mean something.
+    nearest_ : bool
+        Whether places are compared with the nearest ones: they mean nothing, nor are they texture.
     linear_ : PCAAutoencoder
         What reconstructs.
 
@@ -99,6 +109,8 @@ class GoodStatistics(Stored):
     Journal of Multivariate Analysis 88(2), 365-411, doi:10.1016/S0047-259X(03)00096-4.
     Chen, Wiesel, Eldar and Hero 2010, Shrinkage algorithms for MMSE covariance estimation, IEEE
     Transactions on Signal Processing 58(10), 5016-5029, doi:10.1109/TSP.2010.2053029.
+    Mardia 1970, Measures of multivariate skewness and kurtosis with applications, Biometrika 57(3),
+    519-530, doi:10.1093/biomet/57.3.519.
     Roth et al. 2022, Towards total recall in industrial anomaly detection, CVPR, 14318-14328,
     doi:10.1109/CVPR52688.2022.01392: the nearest of remembered places.
 
@@ -117,6 +129,8 @@ class GoodStatistics(Stored):
     """
 
     linear_: PCAAutoencoder
+    wholes_: Floats
+    examples_: Floats
     count_: int
     _LEARNED = (
         ("shape", np.int64, 2),
@@ -147,7 +161,7 @@ class GoodStatistics(Stored):
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images; scales and the use of places stay.
 
-        Where places mean nothing, so do the features of the places that are remembered, and the new
+        So do the features of the places that are remembered, where there are any, and the new
         images get their share of these.
         """
         if not hasattr(self, "shape_"):
@@ -209,7 +223,7 @@ class GoodStatistics(Stored):
     @property
     def columns_(self) -> int:
         """The number of distances."""
-        return 1 + len(self._local) if self.places_ else 2
+        return 2 if self.nearest_ else 1 + len(self._local)
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, see `PCAAutoencoder`."""
@@ -228,6 +242,7 @@ class GoodStatistics(Stored):
     def _check_learned(self, arrays: Arrays) -> None:
         if self.linear_.shape_ != self.shape_:
             raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
+        self.nearest_ = bool(len(self.examples_))
         self.moments_ = [
             gaussians.Moments.taken(arrays.under(f"{name}/"), *sizes)
             for name, sizes in self._local.items()
@@ -237,14 +252,14 @@ class GoodStatistics(Stored):
             for name in self._judged
         ]
         shape = (
-            self.count_ if self.places_ else 0,
+            0 if self.nearest_ else self.count_,
             descriptions.number_of_features(*self._coarse),
         )
         scales = [self.spread_, self.floor_, self.count_]
         for usual in self.usual_:
             scales += [len(usual.squares), *usual.squares]
-        has_examples = bool(len(self.examples_)) is not self.places_
-        if self.wholes_.shape != shape or not has_examples or not min(scales) > 0:
+        is_odd = self.nearest_ and self.places_
+        if self.wholes_.shape != shape or is_odd or not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         self._finish()
 
@@ -271,16 +286,21 @@ class GoodStatistics(Stored):
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = descriptions.has_places(some) if self.places is None else bool(self.places)
+        self.nearest_ = not self.places_
+        inner = self._within(some)
+        if self.nearest_ and len(these) > CHANNELS and inner[0, 0].size > FEW:
+            self.nearest_ = descriptions.tails(inner) > TEXTURE
         return self._within(shown)
 
     def _taught(self, shown: Floats, shifts: list[Doubles | None]) -> _Taught:
         """Return what images teach, in moments of these shifts, or of their own."""
         wholes, moments = [], [gaussians.Moments(shift) for shift in shifts]
         for part in divided(len(shown), AT_ONCE):
-            if self.places_:
-                wholes.append(self._of_wholes(shown[part]).astype(np.float32))
-            for sums, local in zip(moments, self._of_local(shown[part]), strict=True):
-                sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
+            if not self.nearest_:
+                wholes.append(self._of_wholes(shown[part]))
+            numbers = [number for number, _ in self._local.values()]
+            for sums, n, local in zip(moments, numbers, self._of_local(shown[part]), strict=True):
+                sums.add(local.reshape(-1, n, local.shape[-1]))
         return wholes, moments
 
     def _learn(self, parts: list[_Taught], shown: Floats) -> None:
@@ -292,11 +312,11 @@ class GoodStatistics(Stored):
             if is_first:
                 self.moments_[i] = gaussians.Moments.total(sums)
             # By the first two, the places that are remembered are white.
-            elif self.places_ or i >= 2:
+            elif not self.nearest_ or i >= 2:
                 self.moments_[i] = gaussians.Moments.total((self.moments_[i], *sums))
         self.wholes_ = np.concatenate([self.wholes_, *(one for part, _ in parts for one in part)])
         self._finish()
-        if not self.places_:
+        if self.nearest_:
             every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
             flat = [one.reshape(-1, one.shape[-1]) for one in every]
             new = self._white([one[spread(len(one), EXAMPLES)] for one in flat])
@@ -313,7 +333,7 @@ class GoodStatistics(Stored):
     def _finish(self) -> None:
         """Make distributions of what was learned."""
         self.gaussians_ = [moments.gaussian() for moments in self.moments_]
-        if self.places_:
+        if not self.nearest_:
             self.whole_ = gaussians.Whole.of(self.wholes_.astype(np.float64))
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
@@ -346,17 +366,19 @@ class GoodStatistics(Stored):
     def _local(self) -> dict[str, tuple[int, int]]:
         """Numbers of distributions and of features of each description of places, by its name."""
         rows, columns = self._grid
-        if not self.places_:
-            window = CHANNELS * min(WINDOW, rows) * min(WINDOW, columns)
-            return {"logs": (1, CHANNELS), "roots": (1, CHANNELS), "windows": (1, window)}
-        if rows * columns <= FEW:
+        windows = {"windows": (1, CHANNELS * min(WINDOW, rows) * min(WINDOW, columns))}
+        if self.nearest_:
+            return {"logs": (1, CHANNELS), "roots": (1, CHANNELS)} | windows
+        if self.places_ and rows * columns <= FEW:
             return {}
-        return {"logs": (rows * columns, CHANNELS), "plain": (rows * columns, FILTERS)}
+        number = rows * columns
+        own = {"logs": (number, CHANNELS), "plain": (number, FILTERS)}
+        return own if self.places_ else own | windows
 
     @property
     def _judged(self) -> list[str]:
         """Names of the descriptions whose distances from their Gaussians count."""
-        return list(self._local) if self.places_ else ["windows"]
+        return ["windows"] if self.nearest_ else list(self._local)
 
     @property
     def _coarse(self) -> tuple[int, int]:
@@ -375,40 +397,43 @@ class GoodStatistics(Stored):
 
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
-        if self.places_:
-            found, share = [self.whole_.distance(self._of_wholes(shown)[0])], HIGHEST
+        if not self.nearest_:
+            whole = self._of_wholes(shown)[0].astype(np.float64)
+            found = [self.whole_.distance(whole)]
         else:
             white = self._white([one[0] for one in self._of_local(shown)[:2]])
             sides = [np.split(one, 2, axis=1) for one in (white, self.examples_)]
             near = [gaussians.nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
             found = [sum(gaussians.mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
-            share = HIGHEST_WINDOWS
-        for usual, measured in zip(self.usual_, self._measured(shown), strict=True):
+        every = zip(self._judged, self.usual_, self._measured(shown), strict=True)
+        for name, usual, measured in every:
+            share = HIGHEST_WINDOWS if name == "windows" else HIGHEST
             found.append(gaussians.mean_of_highest(usual.relative(*measured), share))
         return np.array(found)
 
     def _measured(self, shown: Floats) -> list[Doubles]:
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
-        local, known = self._of_local(shown), self.gaussians_
-        if self.places_:
-            energies = descriptions.by_place(shown)[..., :FILTERS].sum(axis=2) / self.floor_
-        else:
-            local, known = local[2:], known[2:]
-            places = local[0].shape[2] // CHANNELS  # of a window
-            energies = local[0][:, :, : FILTERS * places].sum(axis=2)
-        return [
-            np.stack([energies[0], gaussian.squared_distances(one[0])])
-            for gaussian, one in zip(known, local, strict=True)
-        ]
+        local = dict(zip(self._local, self._of_local(shown), strict=True))
+        known = dict(zip(self._local, self.gaussians_, strict=True))
+        found = []
+        for name in self._judged:
+            if name == "windows":
+                places = local[name].shape[2] // CHANNELS  # of a window
+                energies = local[name][:, :, : FILTERS * places].sum(axis=2)
+            else:
+                energies = descriptions.by_place(shown)[..., :FILTERS].sum(axis=2) / self.floor_
+            found.append(np.stack([energies[0], known[name].squared_distances(local[name][0])]))
+        return found
 
-    def _of_wholes(self, shown: Floats) -> Doubles:
-        return descriptions.of_wholes(shown, self._coarse, self.floor_)
+    def _of_wholes(self, shown: Floats) -> Floats:
+        """Return the descriptions of whole images, rounded alike for those learned and judged."""
+        return descriptions.of_wholes(shown, self._coarse, self.floor_).astype(np.float32)
 
     def _of_local(self, shown: Floats) -> list[Doubles]:
         """Return the descriptions of places, in the order of `_local`."""
         if not self._local:
             return []
-        found = descriptions.of_places(shown, self.floor_, alike=not self.places_)
+        found = descriptions.of_places(shown, self.floor_, alike=self.nearest_)
         return found if self.places_ else [*found, descriptions.of_windows(shown, self.floor_)]
 
     def _white(self, features: list[Doubles]) -> Floats:

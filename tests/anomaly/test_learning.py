@@ -259,8 +259,10 @@ def test_an_update_follows_a_new_harvest(metric: str, tmp_path: Path) -> None:
     ).fit(waves(60, 0))
     before = (detector.predict(new[40:]) == -1).mean()
     detector.save(tmp_path / "model")
-    loaded = AnomalyDetector.load(tmp_path / "model").update(new[:40])
-    detector.update(new[:40])
+    loaded = AnomalyDetector.load(tmp_path / "model")
+    for one in (loaded, detector):
+        with pytest.warns(UserWarning, match="new images are anomalies to the detector so far"):
+            one.update(new[:40])
     assert detector.threshold_ == loaded.threshold_
     after = (detector.predict(new[40:]) == -1).mean()
     assert after <= 0.15
@@ -321,7 +323,8 @@ def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
     masks = np.ones(new.shape, bool)
     masks[:5] = False
     masks[:5, 0, :2] = True
-    detector.update(new, masks)
+    with silent(UserWarning):  # they are unusual
+        detector.update(new, masks)
     scores = detector.held_out_scores_
     assert np.isnan(scores[60:65]).all()
     assert (scores[65:] > detector.threshold_).mean() <= 0.05
@@ -330,15 +333,35 @@ def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
 def test_an_update_with_another_range_is_named() -> None:
     images, new = waves(30, 0), waves(25, 1)
     for factor in (100, 0.01):
-        with pytest.warns(UserWarning, match=r"times the contrast of those learned from before"):
+        with (
+            pytest.warns(UserWarning, match=r"times the contrast of those learned from before"),
+            pytest.warns(UserWarning, match=r"25 of 25 new images are anomalies"),
+        ):
             whole().fit(images).update(new * factor)
-    whole().fit(images).update(new * 3)  # unusual, but no other unit
+    with pytest.warns(UserWarning, match=r"25 of 25 new images are anomalies"):
+        whole().fit(images).update(new * 3)  # unusual, but no other unit
+
+
+def test_bad_images_of_an_update_are_named() -> None:
+    """They would pass as good from then on; of fewer than 40 images, none is odd."""
+    detector = whole().fit(waves(60, 0))
+    said = r"8 of 24 new images are anomalies .* where [2-7] good .*\(index 16, 17, 18"
+    with pytest.warns(UserWarning, match=said):
+        detector.update(np.concatenate([waves(16, 1), spotted(8, 2)]))
+
+
+def test_copies_of_few_images_are_named() -> None:
+    """Their number would promise a rate that so few do not show."""
+    with pytest.warns(UserWarning, match=r"of 40 good images, 2 differ, .* than 0.05"):
+        whole(false_alarm_rate=0.05).fit(np.repeat(waves(2, 0), 20, axis=0))
 
 
 def test_a_small_update_keeps_the_rate_of_the_harvest_before_it(tmp_path: Path) -> None:
     """A single further image would else take the false alarms from 4 % to half of the images."""
     new = waves(140, 1) + np.random.default_rng(2).normal(0, 0.03, (140, SIDE, SIDE))
-    detector = whole(aggregate="mean").fit(waves(300, 0)).update(new[:40])
+    detector = whole(aggregate="mean").fit(waves(300, 0))
+    with silent(UserWarning):  # of unusual images
+        detector.update(new[:40])
     first = detector.threshold_
     detector.update(new[40:41])
     assert detector.threshold_ >= first

@@ -13,7 +13,14 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics
-from imsim.anomaly.descriptions import CHANNELS, cell_energies, has_places, of_windows, within
+from imsim.anomaly.descriptions import (
+    CHANNELS,
+    cell_energies,
+    has_places,
+    of_windows,
+    tails,
+    within,
+)
 from imsim.anomaly.gaussians import (
     SHARE,
     Moments,
@@ -24,6 +31,7 @@ from imsim.anomaly.gaussians import (
 )
 from imsim.anomaly.statistics import EXAMPLES
 from imsim.anomaly.storage import Arrays
+from imsim.errors import silent
 from imsim.portable.phase_congruency import filter_bank
 
 
@@ -209,6 +217,47 @@ def test_what_neighbours_show_together_counts_where_places_mean_nothing() -> Non
     assert told_by_windows(crops(60, 0), crops(30, 1), crops(30, 2, broken=True)) > 0.98
 
 
+def texture(count: int, seed: int, *, worn: float = 0.0) -> Any:
+    """Grain without any place; a worn one is a little smoother all over."""
+    rng = np.random.default_rng(seed)
+    grain = ndimage.gaussian_filter(rng.normal(size=(count, 64, 64)), (0, 1, 1), mode="wrap")
+    grain = ndimage.gaussian_filter(grain / grain.std(), (0, worn, worn), mode="wrap")
+    noisy = 100 + 15 * grain + rng.normal(0, 2, grain.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def test_whole_images_of_a_texture_are_alike() -> None:
+    """Their statistics see what is too faint at each of its places."""
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(texture(60, 0))
+    assert not detector.model_.places_
+    assert not detector.model_.nearest_
+    judged = np.concatenate([texture(40, 1), texture(40, 2, worn=0.5)])
+    scores = detector.anomaly_score(judged)
+    assert roc_auc_score(np.repeat([0, 1], 40), scores) > 0.95
+
+
+def test_only_places_of_a_texture_with_enough_images_have_gaussians_of_their_own() -> None:
+    for images in (texture(CHANNELS, 0), texture(60, 0)[:, :32, :32], parts(60, 0, moved=True)):
+        model = GoodStatistics(components=4).fit(images)
+        assert model.nearest_
+        assert not model.places_
+        assert model.columns_ == 2
+    model = GoodStatistics(components=4).fit(texture(CHANNELS + 1, 0))
+    assert model.distances(texture(2, 1)).shape == (2, model.columns_) == (2, 4)
+    model.partial_fit(texture(5, 2))
+    parameters, arrays = model.get_state()
+    again = GoodStatistics.from_state(parameters, Arrays(arrays))
+    np.testing.assert_array_equal(again.distances(parts(2, 1)), model.distances(parts(2, 1)))
+
+
+def test_tails_are_those_of_a_normal_distribution_or_longer() -> None:
+    rng = np.random.default_rng(0)
+    shown = rng.normal(size=(40, CHANNELS, 12, 12)).astype(np.float32)
+    assert tails(shown) == pytest.approx(1, abs=0.02)
+    shown[:, :, :3] *= 4
+    assert tails(shown) > 2
+
+
 @pytest.mark.parametrize("shape", [(9, 8), (3, 7), (1, 2), (2, 12)])
 def test_windows_reach_every_place(shape: tuple[int, int]) -> None:
     shown = np.zeros((1, CHANNELS, *shape), np.float32)
@@ -313,10 +362,22 @@ def test_images_that_equal_the_only_good_one_are_good(noise: float) -> None:
     image = 100 + 50 * (np.hypot(*(np.mgrid[:32, :32] - 16)) < 9)
     image = image + np.random.default_rng(0).normal(0, noise, image.shape)
     good = np.repeat(image[None], 10, axis=0)
-    detector = AnomalyDetector(preprocess=None, false_alarm_rate=0.2, random_state=0).fit(good)
+    detector = AnomalyDetector(preprocess=None, false_alarm_rate=0.2, random_state=0)
+    with pytest.warns(UserWarning, match=r"of 10 good images, 1 differ"):
+        detector.fit(good)
     assert (detector.predict(good) == 1).all()
     good[0, 4:8, 4:8] += 30
     assert detector.predict(good[:1]) == -1
+
+
+@pytest.mark.parametrize("level", [7, 80, 255])
+def test_constant_images_equal_the_constant_ones_learned_from(level: int) -> None:
+    """Descriptions learned were rounded to float32, and those judged were not."""
+    good = np.full((20, 64, 64), level, np.uint8)
+    with silent(UserWarning):
+        detector = AnomalyDetector(preprocess=None, random_state=0).fit(good)
+    assert not detector.model_.distances(good[:1]).any()
+    assert detector.predict(good[:1]) == 1
 
 
 def test_numbers_far_outside_have_a_score() -> None:
