@@ -188,7 +188,7 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     if not isinstance(shape, Sequence) or len(shape) != 2:
         raise errors.ShapeError(f"shape={shape!r}", "expected the height and width of the images")
     for name, side in zip(("height", "width"), shape, strict=True):
-        check_integer(f"the {name} in shape", side, 1)
+        check_integer(f"the {name} in shape", side, 1, int(MOST_COORDINATE))
     check_meaning("vertices", vertices)
     is_one = _depth(vertices) == 2
     polygons = {"vertices": vertices} if is_one else _named(vertices)

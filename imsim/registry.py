@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from imsim.errors import DTypeError
+from imsim.errors import DTypeError, ShapeError
 
 VALUE, GRADIENT, JIT, VMAP = "value", "gradient", "jit", "vmap"
 """Eager scores and maps; their derivatives by the library; within compiled functions; mapped over
@@ -287,7 +287,7 @@ class Metric:
         score = _numbers("score", score)
         if not self.higher_is_better:
             return score
-        return -score if math.isinf(self.best) else 1 - score
+        return -1.0 * score if math.isinf(self.best) else 1.0 - score
 
     def map_dissimilarity(self, values: Any) -> Any:
         """Turn the values of a map into numbers that are larger the less alike the images are.
@@ -311,7 +311,7 @@ class Metric:
         0.25
         """
         values = _numbers("values", values)
-        return 1 - values if self.map_higher_is_better else values
+        return 1.0 - values if self.map_higher_is_better else values
 
     def describe(self) -> dict[str, str]:
         """Describe the metric in words, as `imsim list` and the documentation show it.
@@ -346,11 +346,14 @@ class Metric:
 
 
 def _numbers(name: str, values: Any) -> Any:
-    """Return what can be calculated with; lists become arrays."""
-    found = np.asarray(values) if isinstance(values, list | tuple) else values
+    """Return what can be calculated with floats, so that no integer wraps; lists become arrays."""
     try:
-        1 - found
-    except TypeError as error:
+        found = np.asarray(values) if isinstance(values, list | tuple) else values
+    except ValueError as error:
+        raise ShapeError(f"{name} has unequal lists", "give all rows one length") from error
+    try:
+        1.0 - found
+    except (TypeError, OverflowError) as error:
         raise DTypeError(
             f"{name} is a {type(values).__name__}", "expected a number or an array of numbers"
         ) from error

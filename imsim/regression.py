@@ -25,7 +25,7 @@ from imsim.pages import pair_report, share
 from imsim.pages.page import number
 from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_capacity, check_integer, check_number
+from imsim.validation import check_capacity, check_data_range, check_integer, check_number
 from imsim.whole_files import write_whole, writing_to
 
 MOST_LETTERS = 100
@@ -118,6 +118,9 @@ def _rule(
     data_range: float | None,
 ) -> _Rule:
     """Check what the caller asks for."""
+    check_number("tolerance", tolerance)
+    if data_range is not None:  # the page of a failure needs it, whatever the rule
+        check_data_range(data_range, (), None, np)
     if metric is None and at_least is None and at_most is None:
         return _Rule(COUNTS["pixels"], 0.0, tolerance, mask, data_range)
     name = metric if isinstance(metric, str) else ""
@@ -348,7 +351,7 @@ def _read(path: Path) -> tuple[Array | None, str]:
             pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         else:
             pixels = read_picture(str(path)).pixels
-    except (errors.ImsimError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # NumPy raises half a dozen others for damaged files
         return None, f"cannot be read: {error}"
     if pixels.ndim not in (2, 3):
         return None, f"holds no image, but an array of shape {pixels.shape}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import re
@@ -405,11 +406,10 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     is_number = _is_number(value)
     if isinstance(value, np.generic):  # the bounds would overflow in a narrow dtype
         value = value.item()
-    if not is_number or not least <= value <= most:
-        raise errors.OptionError(
-            f"{name}={value!r}", f"expected a number from {least:g} to {most:g}"
-        )
-    return float(value)
+    if is_number and least <= value <= most:
+        with contextlib.suppress(OverflowError):  # of integers that no float holds
+            return float(value)
+    raise errors.OptionError(f"{name}={value!r}", f"expected a number from {least:g} to {most:g}")
 
 
 def check_between(name: str, value: Any) -> None:

@@ -109,7 +109,9 @@ def test_bad_vertices(vertices: Any, kind: type[Exception], message: str) -> Non
         imsim.polygon_mask((6, 8), vertices)
 
 
-@pytest.mark.parametrize("shape", [(6,), (6, 8, 3), 6, None, "68x", (6.0, 8), (0, 8), (True, 8)])
+@pytest.mark.parametrize(
+    "shape", [(6,), (6, 8, 3), 6, None, "68x", (6.0, 8), (0, 8), (True, 8), (8, 2**40), (10**30, 8)]
+)
 def test_bad_shapes(shape: Any) -> None:
     with pytest.raises(imsim.ImsimError, match="shape"):
         imsim.polygon_mask(shape, SQUARE)

@@ -189,6 +189,19 @@ def test_channels_anywhere(make):
             *(RAMP, {"metric": "ssim", "at_least": 0.9, "data_range": 65535}),
             *(imsim.DataRangeError, "data_range=65535 is beyond what uint8 pixels hold"),
         ),
+        (RAMP, {"data_range": -1}, imsim.DataRangeError, "data_range=-1; expected one positive"),
+        *(
+            (np.stack([RAMP] * 3), {"channel_axis": axis}, imsim.OptionError, f"{axis!r}; expected")
+            for axis in (True, 0.0, 3)
+        ),
+        (
+            *(RAMP, {"metric": "rmse", "at_most": 1, "tolerance": np.ones(2)}),
+            *(imsim.OptionError, "tolerance=array([1., 1.]); expected a number"),
+        ),
+        (
+            *(RAMP, {"metric": "psnr", "at_least": 10**400}),
+            *(imsim.OptionError, "expected a number from -inf to inf"),
+        ),
     ],
 )
 @pytest.mark.parametrize("update", [False, True])
@@ -321,7 +334,18 @@ def test_without_a_data_range_there_is_no_page(make, tmp_path):
 EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x89PNG\r\n\x1a\nnonsense", EMPTY_ZIP])
+def _npy(shape: str) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"nonsense", b"\x89PNG\r\n\x1a\nnonsense", EMPTY_ZIP),
+        *map(_npy, ("(2, 2)", "(2, ", "'''", "(1000000000, 1000000)")),
+    ],
+)
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_a_damaged_reference(make, content, suffix, tmp_path):
     (tmp_path / "test_x").mkdir()

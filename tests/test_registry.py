@@ -127,6 +127,11 @@ def test_dissimilarity_orders_alike(metric: imsim.Metric) -> None:
         for value in (None, "0.5", {"ssim": 0.5}):
             with pytest.raises(imsim.DTypeError, match=r"(score|values) is a \w+; expected a "):
                 convert(value)
+        with pytest.raises(imsim.ShapeError, match="has unequal lists; give all rows one length"):
+            convert([[0.5], [0.5, 0.25]])
+        for kind in (np.uint8, np.int8, np.bool_):  # whose numbers have no negative, or wrap
+            whole = np.array([0, 1, -128 % 256]).astype(kind)
+            np.testing.assert_array_equal(convert(whole), convert(whole.astype(float)))
     assert math.isnan(metric.dissimilarity(math.nan))
 
 
