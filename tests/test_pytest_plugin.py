@@ -190,10 +190,6 @@ def test_channels_anywhere(make):
             *(imsim.DataRangeError, "data_range=65535 is beyond what uint8 pixels hold"),
         ),
         (RAMP, {"data_range": -1}, imsim.DataRangeError, "data_range=-1; expected one positive"),
-        *(
-            (np.stack([RAMP] * 3), {"channel_axis": axis}, imsim.OptionError, f"{axis!r}; expected")
-            for axis in (True, 0.0, 3)
-        ),
         (
             *(RAMP, {"metric": "rmse", "at_most": 1, "tolerance": np.ones(2)}),
             *(imsim.OptionError, "tolerance=array([1., 1.]); expected a number"),
