@@ -267,6 +267,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if self.pose_ is not None:  # turned images have other pixels
             seen = stacks.check_images(frames[usable], stacks.masks_at(given, usable))
         self.data_range_ = preparation.data_range_of(self, frames.dtype, *seen)
+        held_out.warn_of_copies(preparation.digests_of(frames[usable]), self.false_alarm_rate)
         seed = int(generator.integers(2**31))
         if named is not None:
             named = named[usable]
@@ -503,9 +504,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         peel: Any = None,
     ) -> held_out.CrossFit:
         """Deal usable images into so many folds; those of one group, and equal ones, together."""
-        digests = preparation.digests_of(frames[usable])
-        held_out.warn_of_copies(digests, self.false_alarm_rate)
-        groups = held_out.with_twins(named, digests)
+        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
         folds = held_out.deal_folds(int(usable.sum()), count, generator, groups)
         return held_out.CrossFit(
             found.images[usable],

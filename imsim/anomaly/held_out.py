@@ -412,8 +412,8 @@ def warn_of_copies(digests: NDArray[np.uint8], rate: float) -> None:
     different = len(np.unique(digests, axis=0))
     if different < len(digests) and (different + 1) * rate < 1:
         message = (
-            f"of {len(digests)} good images, {different} differ, and copies do not show how good "
-            f"images vary: expect more false alarms than {rate:g}, and pass other images"
+            f"{len(digests)} good images are {different} different ones and copies, which do not "
+            f"show how good images vary: expect more false alarms than {rate:g}; pass other images"
         )
         warn(message, UserWarning)
 

@@ -352,7 +352,7 @@ def test_bad_images_of_an_update_are_named() -> None:
 
 def test_copies_of_few_images_are_named() -> None:
     """Their number would promise a rate that so few do not show."""
-    with pytest.warns(UserWarning, match=r"of 40 good images, 2 differ, .* than 0.05"):
+    with pytest.warns(UserWarning, match=r"40 good images are 2 different .* than 0.05"):
         whole(false_alarm_rate=0.05).fit(np.repeat(waves(2, 0), 20, axis=0))
 
 

@@ -363,7 +363,7 @@ def test_images_that_equal_the_only_good_one_are_good(noise: float) -> None:
     image = image + np.random.default_rng(0).normal(0, noise, image.shape)
     good = np.repeat(image[None], 10, axis=0)
     detector = AnomalyDetector(preprocess=None, false_alarm_rate=0.2, random_state=0)
-    with pytest.warns(UserWarning, match=r"of 10 good images, 1 differ"):
+    with pytest.warns(UserWarning, match=r"10 good images are 1 different"):
         detector.fit(good)
     assert (detector.predict(good) == 1).all()
     good[0, 4:8, 4:8] += 30
