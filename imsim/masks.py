@@ -12,6 +12,7 @@ from imsim import errors
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_numpy
 from imsim.portable import arrays
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, Images, check_images, check_integer
 
@@ -220,9 +221,7 @@ def _named(polygons: Any) -> dict[str, Any]:
 
 
 def _checked_polygon(name: str, vertices: Any) -> Array:
-    array = as_array(name, vertices)
-    check_real(name, array)
-    array = np.asarray(array, np.float64)
+    array = np.asarray(as_numpy(name, vertices), np.float64)
     if array.ndim != 2 or array.shape[1] != 2:
         raise errors.ShapeError(
             f"{name} has shape {array.shape}", "expected (row, column) of each vertex"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from imsim import Comparison, OptionError, ShapeError
-from imsim.inputs import as_array, check_real
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike
 
 
@@ -61,9 +61,7 @@ def checked_directions(directions: ImageLike | None) -> Array | None:
     """Return the unit vectors of the axes of a volume."""
     if directions is None:
         return None
-    array = as_array("directions", directions)
-    check_real("directions", array)
-    ways: Array = np.asarray(array, np.float64)
+    ways: Array = np.asarray(as_numpy("directions", directions), np.float64)
     remedy = "expected finite x, y and z for each of depth, height and width"
     if ways.shape != (3, 3):
         raise ShapeError(f"directions has shape {ways.shape}", remedy)
