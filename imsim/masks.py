@@ -162,6 +162,8 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     ------
     ShapeError
         If `shape` is not a height and a width, or `vertices` is not a list of points.
+    OptionError
+        If a side is no integer from 1 to 2^31.
     MaskError
         If a polygon has fewer than three vertices, or a coordinate is not finite or too large.
 

@@ -140,6 +140,12 @@ def folder_report(
     str
         HTML, to be saved as UTF-8.
 
+    Raises
+    ------
+    OptionError
+        If one of the entries is no `Entry`, `folders` are not two texts, `facts` no mapping, or
+        `metrics` not names of metrics and counts.
+
     Examples
     --------
     >>> from imsim.pages import Entry, folder_report

@@ -124,7 +124,8 @@ def pair_report(
         If an image is not made of real numbers, the mask is not boolean or does not fit,
         `data_range` is missing or not positive.
     OptionError
-        If `map_scale` is none of these.
+        If `map_scale` is none of these, or another argument cannot be shown, such as one text in
+        place of a list of `reasons`.
 
     Warns
     -----
