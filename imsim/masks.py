@@ -12,6 +12,7 @@ from imsim import errors
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_numpy
 from imsim.portable import arrays
+from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import AXES, Images, check_images, check_integer
 
@@ -161,6 +162,8 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     ------
     ShapeError
         If `shape` is not a height and a width, or `vertices` is not a list of points.
+    OptionError
+        If a side is no integer from 1 to 2^31.
     MaskError
         If a polygon has fewer than three vertices, or a coordinate is not finite or too large.
 
@@ -221,9 +224,7 @@ def _named(polygons: Any) -> dict[str, Any]:
 
 
 def _checked_polygon(name: str, vertices: Any) -> Array:
-    array = as_array(name, vertices)
-    check_real(name, array)
-    array = np.asarray(array, np.float64)
+    array = np.asarray(as_numpy(name, vertices), np.float64)
     if array.ndim != 2 or array.shape[1] != 2:
         raise errors.ShapeError(
             f"{name} has shape {array.shape}", "expected (row, column) of each vertex"

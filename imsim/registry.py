@@ -353,7 +353,7 @@ def _numbers(name: str, values: Any) -> Any:
         raise ShapeError(f"{name} has unequal lists", "give all rows one length") from error
     try:
         1.0 - found
-    except (TypeError, OverflowError) as error:
+    except (TypeError, OverflowError, RuntimeError) as error:  # the last one by PyTorch
         raise DTypeError(
             f"{name} is a {type(values).__name__}", "expected a number or an array of numbers"
         ) from error

@@ -366,11 +366,11 @@ def check_names(
     choices = ", ".join(map(repr, known))
     if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise errors.OptionError(f"{name}={given!r}", f"expected a list of names, of {choices}")
-    names = list(given)
+    names, plain = list(given), {one: one for one in known}  # no NumPy strings in results
     for one in names:
-        if not isinstance(one, str) or one not in known:
+        if not isinstance(one, str) or one not in plain:
             raise errors.OptionError(f"{name} holds {one!r}", f"expected names of {choices}")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(plain[one] for one in names))
 
 
 def check_flag(name: str, value: Any) -> None:

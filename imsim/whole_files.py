@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path as _Path
 
-from imsim.errors import ImsimError
+from imsim.errors import ImsimError, OptionError
 
 Path = str | os.PathLike[str]
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -86,6 +86,8 @@ def write_whole(path: Path, content: bytes) -> None:
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Say by an ImsimError which file or folder cannot be written, where a block fails for that."""
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise OptionError(f"path={path!r}", "expected the name of a file")
     try:
         yield
     except OSError as error:

@@ -47,6 +47,12 @@ def test_selection_keeps_its_order(rng: np.random.Generator) -> None:
     assert list(imsim.compare(a, b, iter(["se", "rmse"]))) == ["se", "rmse"]
 
 
+def test_names_in_results_are_plain(rng: np.random.Generator) -> None:
+    a, b = rng.uniform(size=(2, 16, 16))
+    found = imsim.compare(a, b, np.array(["se", "rmse", "se"]))
+    assert [type(name) for name in found] == [str, str]
+
+
 def test_one_name_alone_is_refused(rng: np.random.Generator) -> None:
     """A string is iterable; its letters must not be looked up one by one."""
     with pytest.raises(imsim.OptionError, match=r"metrics='se'.*list of names"):

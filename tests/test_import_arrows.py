@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | LEAVES,
     "tensors": {"inputs", "portable"} | LEAVES,
-    "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
+    "masks": {"finite", "inputs", "validation", "portable", "tensors"} | LEAVES,
     "finite": {"kernels", "validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
     "inputs": {"portable"} | LEAVES,

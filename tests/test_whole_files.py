@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -274,3 +275,10 @@ def test_a_file_that_must_not_be_written_stays(
     with suppress(PermissionError):  # the superuser may
         write_whole(path, b"new")
     assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize("path", [3.5, ["scores.csv"], b"scores.csv", "scores\0.csv"])
+def test_what_is_no_name_of_a_file(path: Any) -> None:
+    scores = imsim.compare([[1.0, 2.0]], [[1.0, 3.0]], ["se"])
+    with pytest.raises(imsim.OptionError, match=r"path=.*; expected the name of a file"):
+        scores.to_csv(path)

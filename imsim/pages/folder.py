@@ -8,14 +8,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from imsim import METRICS
+from imsim import COUNTS, METRICS, OptionError
+from imsim.pages.arguments import check_mapping, check_text, check_texts
 from imsim.pages.layers import ImagePair, difference_layer, image_layer
 from imsim.pages.page import Html, asset, fragment, number, page, quoted, table, tag
 from imsim.typing import Array
+from imsim.validation import check_choice, check_names
 
 SMALL_SIDE = 80
 """Longest side in pixels."""
@@ -99,6 +101,18 @@ class Entry:
     accept: str | None = None
     """The name that `imsim accept` takes, if there is something to accept."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no row can show."""
+        check_choice("status", self.status, STATUSES)
+        for name in ("scores", "thumbnails"):
+            check_mapping(name, getattr(self, name))
+        for name in ("reasons", "notes"):
+            check_texts(name, getattr(self, name))
+        check_text("name", self.name)
+        for name in ("page", "accept"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+
 
 def folder_report(
     entries: Iterable[Entry],
@@ -126,6 +140,12 @@ def folder_report(
     str
         HTML, to be saved as UTF-8.
 
+    Raises
+    ------
+    OptionError
+        If one of the entries is no `Entry`, `folders` are not two texts, `facts` no mapping, or
+        `metrics` not names of metrics and counts.
+
     Examples
     --------
     >>> from imsim.pages import Entry, folder_report
@@ -134,7 +154,10 @@ def folder_report(
     >>> html.index("b.png") < html.index("a.png")
     True
     """
-    ordered = sorted(entries, key=lambda entry: _rank(entry, metrics))
+    check_texts("folders", folders, 2)
+    metrics = check_names("metrics", metrics, [*METRICS, *COUNTS])
+    check_mapping("facts", {} if facts is None else facts)
+    ordered = sorted(_checked_entries(entries), key=lambda entry: _rank(entry, metrics))
     title = f"{folders[1]} against {folders[0]}"
     heads = ["reference, test, difference", "name", "status", *metrics]
     titles = [tag("th", head, scope="col", data_plain=not i) for i, head in enumerate(heads)]
@@ -151,6 +174,18 @@ def folder_report(
         facts=table(["option", "value"], [[name, value] for name, value in (facts or {}).items()]),
     )
     return page(title, body, script=asset("sort.js") + asset("folder.js"))
+
+
+def _checked_entries(entries: Any) -> list[Entry]:
+    """Return the entries as a list."""
+    try:
+        found = list(entries)
+    except TypeError:
+        found = [entries]
+    for one in found:
+        if not isinstance(one, Entry):
+            raise OptionError(f"entries holds {one!r}", "expected each as imsim.pages.Entry")
+    return found
 
 
 def _rank(entry: Entry, metrics: Sequence[str]) -> tuple[int, float, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
+from imsim.pages.arguments import check_said, checked_boxes
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import THIN, Content, answer, content_of, kinds, notes_on
 from imsim.pages.layers import (
@@ -36,7 +37,7 @@ from imsim.pages.page import (
 )
 from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_choice
+from imsim.validation import check_choice, check_flag, check_names
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of values that no scale reaches
@@ -123,7 +124,8 @@ def pair_report(
         If an image is not made of real numbers, the mask is not boolean or does not fit,
         `data_range` is missing or not positive.
     OptionError
-        If `map_scale` is none of these.
+        If `map_scale` is none of these, or another argument cannot be shown, such as one text in
+        place of a list of `reasons`.
 
     Warns
     -----
@@ -140,7 +142,10 @@ def pair_report(
     (True, True)
     """
     check_choice("map_scale", map_scale, MAP_SCALES)
-    wanted = list(METRICS if metrics is None else metrics)
+    check_said(names, reasons, notes, home, scores)
+    check_flag("is_moved", is_moved)
+    places = checked_boxes(boxes)
+    wanted = check_names("metrics", metrics, METRICS)
     common = as_numpy("reference", reference), as_numpy("test", test)
     a = pixels_of("reference", common[0], channel_axis)
     b = pixels_of("test", common[1], channel_axis)
@@ -179,7 +184,7 @@ def pair_report(
         title,
         *heading(title, reasons, home),
         *_summary(pair, is_moved=is_moved),
-        *_counted(scores, boxes),
+        *_counted(scores, places),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
         _readout(pair, layers, content),

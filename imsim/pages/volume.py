@@ -10,6 +10,7 @@ import numpy as np
 from imsim import Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
+from imsim.pages.arguments import check_said, checked_directions
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import SCALES, answer, channel_notes, kinds
 from imsim.pages.layers import local_map, pixels_of
@@ -17,7 +18,7 @@ from imsim.pages.page import Html, asset, fragment, number, page, picture, share
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.voxels import MAP, Cuts, Place, VolumePair, cuts_of, scales_of
 from imsim.tensors import as_numpy
-from imsim.typing import Array, ImageLike, MaskLike
+from imsim.typing import ImageLike, MaskLike
 from imsim.validation import AXES, check_choice
 
 _PLANES = ("sagittal", "coronal", "axial")
@@ -47,7 +48,7 @@ def volume_report(
     data_range: float | None = None,
     channel_axis: int | None = None,
     spacing: tuple[float, ...] | None = None,
-    directions: Array | None = None,
+    directions: ImageLike | None = None,
     scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
     reasons: Sequence[str] = (),
@@ -114,6 +115,7 @@ def volume_report(
     (True, True)
     """
     check_choice("map_scale", map_scale, MAP_SCALES)
+    check_said(names, reasons, notes, home, scores)
     options: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
@@ -128,13 +130,12 @@ def volume_report(
             scores = compare(a, b, **options)
         else:
             compare(a, b, [], **options)  # which refuses what is wrong
-    ways = None if directions is None else np.asarray(directions, dtype=float)
     pair = VolumePair(
         *shown,
         mask,
         data_range,
         local_map(MAP, a, b, options),
-        ways,
+        checked_directions(directions),
         map_scale,
     )
     place: Place = (

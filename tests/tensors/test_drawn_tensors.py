@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,6 +48,17 @@ def test_as_a_reference(tensor: object, tmp_path: Path) -> None:
 def test_in_colours(tensor: object) -> None:
     want = pages.colour_map(NUMBERS, 0.0, 255.0)
     np.testing.assert_array_equal(pages.colour_map(tensor, 0.0, 255.0), want)
+
+
+@each_tensor
+def test_as_vertices(tensor: Any) -> None:
+    want = imsim.polygon_mask((9, 9), NUMBERS[:, :2] % 9)
+    np.testing.assert_array_equal(imsim.polygon_mask((9, 9), tensor[:, :2] % 9), want)
+
+
+def test_booleans_are_no_scores() -> None:
+    with pytest.raises(imsim.DTypeError, match=r"^score is a Tensor; expected a number"):
+        imsim.METRICS["ssim"].dissimilarity(torch.asarray([True]))
 
 
 def test_without_numbers() -> None:
