@@ -40,7 +40,8 @@ for the bars, in one place or in any pose, and for real images: chest radiograph
 28x28 pixels), learned from 1214 without a finding, and judged by 468, half of them with pneumonia;
 and products of 128x128 pixels: solar cells (elpv-dataset: Buerhop-Lutz et al. 2018, Deitsch et al.
 2019, 2021; 300 to learn from and 300 to judge), cookies (20 and 65) and toy figures ("Aliens"
-below; 30 and 88; both from Amazon Lookout for Vision).
+below; 30 and 88; both from Amazon Lookout for Vision). Of real images, the good ones to learn from
+are dealt into folds {deals} times.
 
 ## Methods
 """
@@ -184,7 +185,8 @@ def speed(result: Result) -> str:
 
 def page(result: Result) -> str:
     amount, computer = result["amount"], result["machine"]
-    parts = [INTRODUCTION.format(**amount, times=len(amount["seeds"]))]
+    counts = {"times": len(amount["seeds"]), "deals": len(amount["deals"])}
+    parts = [INTRODUCTION.format(**{**amount, **counts})]
     for name in result["generators"]:
         parts += [f"### {name.capitalize()}", methods(result, name)]
     parts += [METRICS, metrics(result), KINDS]
