@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import re
+import sys
 from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -157,7 +157,7 @@ def check_data_range(
     axes = None if type(value) is float else getattr(value, "ndim", None)
     is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
     # Dask's Delayed has attributes that compare as nothing.
-    if isinstance(axes, int) and axes == 0 and np.ma.is_masked(value):
+    if isinstance(value, np.ma.MaskedArray) and axes == 0 and value.mask:
         value = np.ma.masked  # refused below: the number behind the mask is none
     elif isinstance(axes, int) and axes == 0 and not is_span:
         if not arrays.is_of_numpy(value):
@@ -406,9 +406,9 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     is_number = _is_number(value)
     if isinstance(value, np.generic):  # the bounds would overflow in a narrow dtype
         value = value.item()
-    if is_number and least <= value <= most:
-        with contextlib.suppress(OverflowError):  # of integers that no float holds
-            return float(value)
+    holds = not isinstance(value, int) or abs(value) <= sys.float_info.max
+    if is_number and holds and least <= value <= most:
+        return float(value)
     raise errors.OptionError(f"{name}={value!r}", f"expected a number from {least:g} to {most:g}")
 
 
