@@ -56,7 +56,8 @@ def test_pages_of_volumes(name: str, value: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("entries", 3, "expected each as imsim.pages.Entry"),
+        ("entries", 3, "expected a list, of imsim.pages.Entry each"),
+        ("entries", pages.Entry("a.png", "equal"), "expected a list, of imsim.pages.Entry each"),
         ("entries", ["a.png"], "expected each as imsim.pages.Entry"),
         ("folders", "ab", "expected a list of texts"),
         ("folders", ["a"], "expected 2 texts"),
@@ -77,6 +78,7 @@ def test_an_index(name: str, value: Any, words: str) -> None:
         ("name", 3, "expected a text"),
         ("status", "worse", "expected one of 'could not be scored'"),
         ("scores", 0.5, "expected a mapping"),
+        ("scores", {"ssim": "high"}, "expected a number"),
         ("reasons", "it fails", "expected a list of texts"),
         ("notes", None, "expected a list of texts"),
         ("thumbnails", [], "expected a mapping"),

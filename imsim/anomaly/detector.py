@@ -164,6 +164,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.
+    unusual_ : dict of int to float
+        Scores of the images of the last `update` that were anomalies before it, by their indices.
+        Empty after `fit`.
     card_ : Card
         When the model learned from how many images, with which versions of the libraries, and
         whether it knows an image: ``card_.knows(images)``.
@@ -267,7 +270,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if self.pose_ is not None:  # turned images have other pixels
             seen = stacks.check_images(frames[usable], stacks.masks_at(given, usable))
         self.data_range_ = preparation.data_range_of(self, frames.dtype, *seen)
-        held_out.warn_of_copies(preparation.digests_of(frames[usable]), self.false_alarm_rate)
+        digests = preparation.digests_of(frames[usable])
+        held_out.warn_of_copies(digests, self.false_alarm_rate)
         seed = int(generator.integers(2**31))
         if named is not None:
             named = named[usable]
@@ -276,10 +280,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         count = self.folds or (held_out.FOLDS if isinstance(self.model, closed) else 1)
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
+        cross_fit = self._cross_fit(digests, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )
+        self.unusual_: dict[int, float] = {}
         self._decide(frames, given, found, usable, columns, odd)
         return self
 
@@ -326,8 +331,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns = self._compare(earlier, found.images[usable], stacks.masks_at(found.masks, usable))
         columns = scoring.as_counted(columns, self.aggregate_)
         scores = scoring.most_anomalous(columns, self.scales_)
-        held_out.warn_of_unusual(np.flatnonzero(usable), scores, self.false_alarms_)
-        cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
+        places = np.flatnonzero(usable)
+        self.unusual_ = held_out.unusual_among(places, scores, self.false_alarms_)
+        digests = preparation.digests_of(frames[usable])
+        cross_fit = self._cross_fit(digests, found, usable, named, held_out.FOLDS, generator)
         self.model_, columns, odd = cross_fit.update_without_odd(earlier, self.fence)
         self._decide(frames, given, found, usable, columns, odd, self.card_)
         return self
@@ -495,7 +502,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _cross_fit(
         self,
-        frames: NDArray[Any],
+        digests: NDArray[np.uint8],
         found: preparation.Prepared,
         usable: Booleans,
         named: NDArray[Any] | None,
@@ -504,7 +511,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         peel: Any = None,
     ) -> held_out.CrossFit:
         """Deal usable images into so many folds; those of one group, and equal ones, together."""
-        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
+        groups = held_out.with_twins(named, digests)
         folds = held_out.deal_folds(int(usable.sum()), count, generator, groups)
         return held_out.CrossFit(
             found.images[usable],

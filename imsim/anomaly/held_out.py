@@ -418,16 +418,18 @@ def warn_of_copies(digests: NDArray[np.uint8], rate: float) -> None:
         warn(message, UserWarning)
 
 
-def warn_of_unusual(images: Indices, scores: Doubles, threshold: Threshold) -> None:
-    """Warn if more new images than good ones are above the threshold so far."""
-    above, most = images[scores > threshold.value], threshold.alarms(len(images), SURE)[2]
+def unusual_among(images: Indices, scores: Doubles, threshold: Threshold) -> dict[int, float]:
+    """Return the scores of new images above the threshold so far; warn if good ones are fewer."""
+    is_above, most = scores > threshold.value, threshold.alarms(len(images), SURE)[2]
+    above = dict(zip(images[is_above].tolist(), scores[is_above].tolist(), strict=True))
     if len(above) > most:
         message = (
             f"{len(above)} of {len(images)} new images are anomalies to the detector so far, where "
-            f"{most:.0f} good ones are to be expected at most ({indices(above.tolist())}): if some "
+            f"{most:.0f} good ones are to be expected at most ({indices(above)}): if some "
             "are bad, which pass as good from now on, update the saved detector without them"
         )
         warn(message, UserWarning)
+    return above
 
 
 def with_twins(groups: NDArray[Any] | None, digests: NDArray[np.uint8]) -> NDArray[Any] | None:

@@ -287,9 +287,8 @@ class GoodStatistics(Stored):
         self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = descriptions.has_places(some) if self.places is None else bool(self.places)
         self.nearest_ = not self.places_
-        inner = self._within(some)
-        if self.nearest_ and len(these) > CHANNELS and inner[0, 0].size > FEW:
-            self.nearest_ = descriptions.tails(inner) > TEXTURE
+        if self.nearest_ and len(these) > CHANNELS and math.prod(self._grid) > FEW:
+            self.nearest_ = descriptions.tails(self._within(some)) > TEXTURE
         return self._within(shown)
 
     def _taught(self, shown: Floats, shifts: list[Doubles | None]) -> _Taught:

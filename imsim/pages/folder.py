@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -106,6 +107,9 @@ class Entry:
         check_choice("status", self.status, STATUSES)
         for name in ("scores", "thumbnails"):
             check_mapping(name, getattr(self, name))
+        for name, score in self.scores.items():
+            if not isinstance(score, Real):
+                raise OptionError(f"scores[{name!r}]={score!r}", "expected a number")
         for name in ("reasons", "notes"):
             check_texts(name, getattr(self, name))
         check_text("name", self.name)
@@ -178,10 +182,9 @@ def folder_report(
 
 def _checked_entries(entries: Any) -> list[Entry]:
     """Return the entries as a list."""
-    try:
-        found = list(entries)
-    except TypeError:
-        found = [entries]
+    if not isinstance(entries, Iterable):
+        raise OptionError(f"entries={entries!r}", "expected a list, of imsim.pages.Entry each")
+    found = list(entries)
     for one in found:
         if not isinstance(one, Entry):
             raise OptionError(f"entries holds {one!r}", "expected each as imsim.pages.Entry")

@@ -275,8 +275,8 @@ def _pictures(pair: VolumePair, place: Place, side: int) -> tuple[list[dict[str,
             pair.data_range,
             (pair.scale, pair.scaled_to),
         )
-        layers = [image_layer(images, "reference"), image_layer(images, "test")]
-        layers.append(difference_layer(images))
+        both = image_layer(images, "reference"), image_layer(images, "test")
+        layers = [*both, difference_layer(images)]
         if pair.local is not None:
             layers.append(map_layer(images, MAP, pair.local[at], scales_of(pair)[MAP][0]))
         found.append({layer.name: small_png(layer.draw((side, side))) for layer in layers})

@@ -148,9 +148,19 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
 
 
 def _takes_all(out: Array) -> bool:
-    """Whether each number has a place of its own, and a masked array takes what is written."""
-    shares = any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True))
-    return not (shares or getattr(out, "hardmask", False))
+    """Whether each number has a place of its own, and a masked array takes what is written.
+
+    In a slice of an array, a step along an axis passes over all that lies along the axes of smaller
+    steps, such as the pixels of a row; windows that overlap step less.
+    """
+    if getattr(out, "hardmask", False):
+        return False
+    end = out.itemsize  # of what lies along the axes so far, in bytes from its beginning
+    for step, n in sorted((abs(s), n) for s, n in zip(out.strides, out.shape, strict=True)):
+        if n > 1 and step < end:
+            return False
+        end += (n - 1) * step
+    return True
 
 
 def has_cells(cells: Array, part: Part) -> Array:

@@ -258,11 +258,15 @@ def test_an_update_follows_a_new_harvest(metric: str, tmp_path: Path) -> None:
         random_state=0,
     ).fit(waves(60, 0))
     before = (detector.predict(new[40:]) == -1).mean()
+    was_far, threshold = detector.predict(new[:40]) == -1, detector.threshold_
+    assert detector.unusual_ == {}
     detector.save(tmp_path / "model")
     loaded = AnomalyDetector.load(tmp_path / "model")
     for one in (loaded, detector):
         with pytest.warns(UserWarning, match="new images are anomalies to the detector so far"):
             one.update(new[:40])
+        assert one.unusual_.keys() == set(np.flatnonzero(was_far).tolist())
+        assert min(one.unusual_.values()) > threshold
     assert detector.threshold_ == loaded.threshold_
     after = (detector.predict(new[40:]) == -1).mean()
     assert after <= 0.15

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 from stored import Stored
 
@@ -503,7 +504,8 @@ def test_out_that_cannot_be_written() -> None:
             imsim.se_map(image, b, memory=100_000, out=fixed)
         shared = np.lib.stride_tricks.as_strided(np.zeros(200), (200, 200), (0, 8))
         hard = np.ma.MaskedArray(np.zeros((200, 200)), mask=True, hard_mask=True)
-        for out in (shared, hard):
+        windows = sliding_window_view(np.zeros(399), 200, writeable=True)
+        for out in (shared, hard, windows, windows[::-1]):
             with pytest.raises(imsim.ImsimError, match="does not keep all numbers"):
                 imsim.se_map(image, b, memory=100_000, out=out)
         with pytest.raises(imsim.ImsimError, match=r"out cannot be written.*OSError"):
@@ -512,6 +514,16 @@ def test_out_that_cannot_be_written() -> None:
             imsim.se_map(image, b, memory=100_000, out=Closed(fixed))
         with pytest.raises(imsim.DTypeError, match="float16"):
             imsim.se_map(image, b, memory=100_000, out=np.zeros((200, 200), np.float16))
+
+
+def test_out_may_be_a_slice() -> None:
+    a, b = pair((200, 200))
+    whole = imsim.se_map(a, b)
+    room = np.zeros((3, 500, 401))
+    slices = room[1, ::2, 1::2], room[0, 10:210, 300:100:-1], room[2, 200::-1].T
+    for out in (*(one[:200, :200] for one in slices), np.zeros((200, 200, 2))[..., 1]):
+        assert imsim.se_map(Stored(a), b, memory=200_000, out=out) is out
+        assert_array_equal(out, whole)
 
 
 def test_channel_axis_is_an_integer() -> None:

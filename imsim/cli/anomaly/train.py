@@ -287,7 +287,7 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
     groups = groups_of(arguments.group_by, labels)
-    before, scores = detector.threshold_, detector.inspect(images).scores
+    before = detector.threshold_
     with silent(UnscorableImageWarning, OddImageWarning):  # these are named below
         detector.update(images, groups=groups)
     _save(detector, arguments.output, pictures, labels)
@@ -295,8 +295,7 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
     lesson = detector.card_.lessons[-1]
     yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
     yield from about_threshold(detector)
-    above = sum(scores[i] > before for i in range(len(scores)) if i not in detector.left_out_)
-    yield f"Before, it was {before:.6g}; new images above that: {above}"
+    yield f"Before, it was {before:.6g}; new images above that: {len(detector.unusual_)}"
     return inputs.status(pictures)
 
 
