@@ -127,6 +127,21 @@ def test_identical_and_symmetric(rng: Any, dtype: Any) -> None:
     assert imsim.ssim(x, y, data_range=255) == imsim.ssim(y, x, data_range=255)
 
 
+@pytest.mark.parametrize("is_sample", [False, True])
+def test_dark_spots_of_bright_float32_images(rng: Any, is_sample: bool) -> None:
+    """Their few windows are computed again, in float64."""
+    x = rng.normal(200, 20, (150, 300))
+    for top, left in ((20, 30), (90, 200), (130, 270)):  # one at the corner, none of a whole tile
+        x[top : top + 20, left : left + 30] = rng.normal(2, 3, (20, 30))[: 150 - top]
+    y = x + rng.normal(0, 2, x.shape)
+    images = x.astype(np.float32), y.astype(np.float32)
+    options = {"data_range": 255, "sample_covariance": is_sample}
+    lattice = np.arange(150)[:, None] % 7 + np.arange(300) % 5 > 0
+    for mask in (None, region(rng, x.shape), lattice):
+        for function in (imsim.ssim, imsim.ssim_map):
+            check_agreement(function, images, 0, close(np.float32), mask=mask, **options)
+
+
 def test_a_mask_that_is_full_in_one_strip(rng: Any) -> None:
     x, y = pair(rng, (300, 50), np.float32)
     mask = np.ones((300, 50), dtype=bool)

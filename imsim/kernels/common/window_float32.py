@@ -1,4 +1,4 @@
-"""Windows in float32: offsets, tiles that are left to float64, and lone windows that are.
+"""Windows in float32: offsets, and the tiles and the runs of windows that are left to float64.
 
 Sums of squares about an offset have 24 binary digits. The variance of a window keeps few of them
 where the offset is far from the pixels and the pixels vary little, as in the shadows of a bright
@@ -31,9 +31,14 @@ LEVEL_U, LEVEL_D, SPREAD_U, SPREAD_D, REACH_U, REACH_D, TOP, LEFT = range(8)
 far from these means `quality_row` allows offsets to lie, first row and first column."""
 ALMOST = 1 - 2.0**-40
 """Share of a reach that rounding does not exceed."""
-ALONE = 12
-"""Doubtful windows are computed one by one where the box around those of a tile has so many windows
-for each of them."""
+RUN = 32
+"""Most neighbouring windows of a row that are computed again together."""
+GAP = 8
+"""A run of doubtful windows ends where so many of its neighbours are not."""
+SUMS = 6
+"""What a run adds up: x + y, x - y, their squares, weights and pixels inside a mask."""
+CROWD = 4
+"""Where more than one window in so many of a tile is doubtful, another kernel takes all of them."""
 LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
 """Rows and columns from pixels to those that equal them if an image has few values or repeats."""
 
@@ -207,85 +212,111 @@ def find_doubtful(x, y, inside, width, size, tile, constants, limits, places, le
             places[k] = DOUBTFUL
 
 
+def run_memory(size: int) -> Array:
+    """Return memory for the sums along the columns of a run."""
+    return np.empty((SUMS, RUN + size - 1))
+
+
 @kernel
-def settle_few(  # type: ignore[no-untyped-def]
-    x, y, mask, values, doubtful, tile, taps, limits, constants, is_sample, out
+def settle_runs(  # type: ignore[no-untyped-def]
+    x, y, mask, values, doubtful, tile, taps, limits, constants, is_sample, memory, out
 ):
-    """Compute doubtful windows in float64, one by one, where they are sparse in a tile.
+    """Compute doubtful windows in float64, by runs of neighbours, where they are not too many.
 
     Add their sum to ``out[0]``; return whether no doubtful window remains. Taps, limits and
-    constants are those of float64.
+    constants are those of float64; see `run_memory`.
     """
     remaining = 0
     for k in range(doubtful.shape[1]):
-        first, end = k * tile, min((k + 1) * tile, values.shape[1])
-        number, top, bottom, left, right = 0, doubtful.shape[0], 0, end, first
+        first, end, number = k * tile, min((k + 1) * tile, values.shape[1]), 0
         for row in range(doubtful.shape[0]):
             if doubtful[row, k]:
-                here = values[row, first:end]
-                top, bottom = min(top, row), row + 1
-                for j in range(here.size):
-                    if np.isnan(here[j]):
-                        number += 1
-                        left, right = min(left, first + j), max(right, first + j + 1)
+                for value in values[row, first:end]:
+                    number += np.isnan(value)
         remaining += number
-        if number * ALONE > (bottom - top) * (right - left):
+        if number * CROWD > doubtful.shape[0] * (end - first):
             continue
-        for row in range(top, bottom):
-            if doubtful[row, k]:
-                for j in range(left, right):
-                    if np.isnan(values[row, j]):
-                        value = _lone(x, y, mask, row, j, taps, limits, constants, is_sample)
-                        if not np.isnan(value):
-                            value = clipped(value, 1.0)
-                            values[row, j] = value
-                            out[0] += value
-                            remaining -= 1
+        for row in range(doubtful.shape[0] if number else 0):
+            left = first if doubtful[row, k] else end
+            while left < end:
+                if not np.isnan(values[row, left]):
+                    left += 1
+                    continue
+                right, last = left + 1, left + 1
+                while right < min(left + RUN, end) and right - last < GAP:
+                    right += 1
+                    last = right if np.isnan(values[row, right - 1]) else last
+                here = values[row, left:last]
+                total, number = _settle_run(
+                    x, y, mask, row, left, taps, limits, constants, is_sample, memory, here
+                )
+                out[0] += total
+                remaining -= number
+                left = right
     return remaining == 0
 
 
 @part
-def _lone(x, y, mask, top, left, taps, limits, constants, is_sample):  # type: ignore[no-untyped-def]
-    """Quality of one window, from moments about its centre; NaN if doubtful."""
-    size, (share, share_of_mean, smallest, near_zero) = taps.size, limits
+def _settle_run(x, y, mask, top, left, taps, limits, constants, is_sample, memory, values):  # type: ignore[no-untyped-def]
+    """Compute doubtful windows of a run about the centre of the first; return sum and number."""
+    size, is_masked, (share, share_of_mean, smallest, near_zero) = taps.size, mask.size > 0, limits
     scale, c1, c2 = constants[:3]
-    middle, right = (top + size // 2, left + size // 2), left + size
+    c1, c2 = c1 / (scale * scale), c2 / (scale * scale)
+    right, middle = left + values.size + size - 1, (top + size // 2, left + size // 2)
     first_x, first_y = np.float64(x[middle]), np.float64(y[middle])
-    sum_u, sum_d, square_u, square_d, weight, pixels = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(top, top + size):
-        row_x, row_y, down = x[i, left:right], y[i, left:right], taps[i - top]
-        u, d, uu, dd, total = 0.0, 0.0, 0.0, 0.0, 0.0
-        for j in range(size):
-            p, q, tap = row_x[j] - first_x, row_y[j] - first_y, taps[j]
-            if mask is not None:
-                inside = mask[i, left + j]
-                p, q, tap = (p, q, tap) if inside else (0.0, 0.0, 0.0)
-                total += tap
-                pixels += inside
+    width = right - left
+    u, d, uu, dd = memory[0, :width], memory[1, :width], memory[2, :width], memory[3, :width]
+    weights, pixels = memory[4, :width], memory[5, :width]
+    for j in range(width):
+        u[j], d[j], uu[j], dd[j] = 0.0, 0.0, 0.0, 0.0
+        weights[j], pixels[j] = 0.0, 0.0
+    for i in range(size):
+        row_x, row_y, tap = x[top + i, left:right], y[top + i, left:right], taps[i]
+        for j in range(width):
+            p, q = row_x[j] - first_x, row_y[j] - first_y
+            if is_masked:
+                inside = mask[top + i, left + j]
+                p, q = (p, q) if inside else (0.0, 0.0)
+                weights[j] += tap if inside else 0.0
+                pixels[j] += 1.0 if inside else 0.0
             p, q = p + q, p - q
-            u += tap * p
-            d += tap * q
-            uu += tap * (p * p)
-            dd += tap * (q * q)
-        sum_u += down * u
-        sum_d += down * d
-        square_u += down * uu
-        square_d += down * dd
-        weight += down * total
-    if mask is None:
-        weight, pixels = 1.0, float(size * size)
-    square, unbiased = weight * weight, (pixels - 1) / pixels if is_sample else 1.0
-    power_u, power_d = weight * square_u, weight * square_d
-    product, brightness, covariance, variances = terms(
-        sum_u + weight * (first_x + first_y),
-        sum_d + weight * (first_x - first_y),
-        power_u - sum_u * sum_u,
-        power_d - sum_d * sum_d,
-        c1 / (scale * scale) * square,
-        c2 / (scale * scale) * square * unbiased,
-    )
-    both = brightness * variances
-    sound = share * (power_u + power_d) < variances
-    sound &= share_of_mean * (sum_u * sum_u + sum_d * sum_d) < brightness
-    sound &= near_zero * (power_u + power_d) <= brightness
-    return product * covariance / both if sound & (smallest < both < np.inf) else np.nan
+            u[j] += tap * p
+            d[j] += tap * q
+            uu[j] += tap * (p * p)
+            dd[j] += tap * (q * q)
+    total, number = 0.0, 0
+    for j in range(values.size):
+        if not np.isnan(values[j]):
+            continue
+        sum_u, sum_d, square_u, square_d, weight, n = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for k in range(size):
+            tap = taps[k]
+            sum_u += tap * u[j + k]
+            sum_d += tap * d[j + k]
+            square_u += tap * uu[j + k]
+            square_d += tap * dd[j + k]
+            if is_masked:
+                weight += tap * weights[j + k]
+                n += pixels[j + k]
+        if not is_masked:
+            weight, n = 1.0, float(size * size)
+        square, unbiased = weight * weight, (n - 1) / n if is_sample else 1.0
+        power_u, power_d = weight * square_u, weight * square_d
+        product, brightness, covariance, variances = terms(
+            sum_u + weight * (first_x + first_y),
+            sum_d + weight * (first_x - first_y),
+            power_u - sum_u * sum_u,
+            power_d - sum_d * sum_d,
+            c1 * square,
+            c2 * square * unbiased,
+        )
+        both = brightness * variances
+        sound = share * (power_u + power_d) < variances
+        sound &= share_of_mean * (sum_u * sum_u + sum_d * sum_d) < brightness
+        sound &= near_zero * (power_u + power_d) <= brightness
+        if sound & (smallest < both < np.inf):
+            value = clipped(product * covariance / both, 1.0)
+            values[j] = value
+            total += value
+            number += 1
+    return total, number

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.planes import Plane, Planes, sum_parts
+from imsim.kernels.common.planes import NO_MASK, Plane, Planes, sum_parts
 from imsim.kernels.common.weighted_windows import weighted_strip
 from imsim.kernels.common.window_doubts import (
     MANY,
@@ -27,7 +27,8 @@ from imsim.kernels.common.window_float32 import (
     block_memory,
     find_doubtful,
     find_inside,
-    settle_few,
+    run_memory,
+    settle_runs,
 )
 from imsim.kernels.common.window_moments import moments_at
 from imsim.kernels.common.window_sums import UNROLLED, add_weighted
@@ -118,7 +119,7 @@ class Strips(NamedTuple):
     beside_constant: float | None = None
     """Value of a window in which one image is constant, and the other is not."""
     few: tuple[Any, ...] = ()
-    """What `settle_few` takes of the constants of float64."""
+    """What `settle_runs` takes of the constants of float64."""
     doubts: tuple[Any, ...] = ()
     """What `find_doubtful` takes of the constants, to find tiles that float32 need not try."""
 
@@ -328,8 +329,9 @@ class Positions:
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         if kernel.wider and not is_weighted:
             places = found.values, found.doubtful, tile
-            inside = None if mask is None or mask.all() else mask  # the same bits as without one
-            if settle_few(x, y, inside, *places, *kernel.wider.few, found.sums):
+            inside = NO_MASK if mask is None or mask.all() else mask  # the same bits as without
+            memory = run_memory(size)
+            if settle_runs(x, y, inside, *places, *kernel.wider.few, memory, found.sums):
                 _clip_total(found.sums)
                 return
         total = np.zeros(2)
