@@ -335,7 +335,7 @@ def test_code_names_a_kernel_and_its_words_do_not(
     (tmp_path / "portable").mkdir()
     kernel, portable = tmp_path / "kernels/one.py", tmp_path / "portable/two.py"
     digests = []
-    for word, number in (("first", 1), ("second", 1), ("second", 2)):
+    for word, number in (("first", 1), ("second", 1), ("second", 22)):  # of another size, too
         kernel.write_text(
             f'"""The {word}."""\nfrom imsim.portable.two import N\n\n# {word}\n'
             f'def f(x):\n    """Say {word}."""\n    return x + N\n'

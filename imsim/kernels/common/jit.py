@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import gc
@@ -11,9 +10,11 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from types import CodeType
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
 import numba
 from llvmlite.binding import PassBuilder, PipelineTuningOptions, parse_assembly
@@ -207,37 +208,41 @@ def _digest(module: str) -> str:
 
 @functools.cache
 def _code(module: str) -> tuple[str, list[str]] | None:
-    """Return the lines of code of a module, and its imports; None if no kernel needs the module.
+    """Return the bytecode of a module, and its imports; None if no kernel needs the module.
 
-    Comments and docstrings are left out: no kernel depends on them.
+    Python keeps it on disk. To parse the sources took an eighth of the first call of a process.
     """
     package, *place = module.split(".")
     path = _PACKAGE.joinpath(*place).with_suffix(".py")
     if package != "imsim" or not _HOMES & {*place[:1]} or not path.is_file():
         return None
-    source = path.read_text(encoding="utf-8")
+    loader = SourceFileLoader(module, str(path))
     # In CPython 3.11, threads that parse at a time fail if a garbage collection lets others run.
     # Numba parses, too, in its own lock.
     with global_compiler_lock:
-        body, lines = ast.parse(source).body, source.splitlines()
-    for text in _lone_strings(body):
-        for number in range(text.lineno - 1, text.end_lineno or text.lineno):
-            lines[number] = ""
-    imports: list[str] = []
-    for node in body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    code = (line for line in lines if line and not line.lstrip().startswith("#"))
-    return "\n".join(code), imports
+        code = cast(CodeType, loader.get_code(module))
+    imports = [name for name in code.co_names if name.partition(".")[0] == package]
+    for name in [n for n in imports if _PACKAGE.joinpath(*n.split(".")[1:]).is_dir()]:
+        imports += [f"{name}.{part}" for part in code.co_names]
+    return repr(_without_words(code)), imports
 
 
-def _lone_strings(body: list[ast.stmt]) -> Iterator[ast.Constant]:
-    """Find docstrings, including those of constants."""
-    for node in body:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            yield node.value
-        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            yield from _lone_strings(node.body)
+def _without_words(code: CodeType) -> tuple[Any, ...]:
+    """Return what a piece of code does, without lines and strings of several words.
+
+    No kernel depends on docstrings and messages.
+    """
+    constants: list[Any] = []
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            constants.append(_without_words(value))
+        elif isinstance(value, frozenset):
+            constants.append(sorted(map(repr, value)))  # whose order differs between processes
+        elif not (isinstance(value, str) and " " in value):
+            constants.append(value)
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    return code.co_name, code.co_code, code.co_exceptiontable, names, counts, constants
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
