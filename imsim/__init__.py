@@ -17,8 +17,8 @@ data_range : float, optional
     Largest possible minus smallest possible pixel value; the pixels never decide it. By default
     255 for uint8 and 1 for bool; for other dtypes, the metrics that depend on it need it.
 channel_axis : int or str, optional
-    The axis that holds channels, or its name if it has one. The scores, or maps, of the channels
-    are averaged unless the metric says otherwise. By default, images have no channels.
+    The axis that holds channels, or its name in arrays of xarray. The scores, or maps, of the
+    channels are averaged unless the metric says otherwise. By default, images have no channels.
 ndim : {2, 3}, default 2
     3 takes the last three axes, besides that of channels, for the depth, height and width of
     volumes; else each plane is an image of its own. For volumes, read "volume" for "image", and
@@ -28,14 +28,14 @@ dims : sequence of str, optional
     of channels, are batch axes. An array without others needs no names.
 memory : int or str, default "512 MB"
     Most bytes to take for images that are not in memory, such as arrays of Zarr, HDF5 or
-    `numpy.memmap`. Images of more than a quarter of it are read in blocks; their scores are those
-    of the whole images, to rounding.
+    `numpy.memmap`. Two images that take more than a quarter of it are read in blocks; their scores
+    are those of the whole images, to rounding.
 
 A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
 infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.
 A map has the shape of the batch and of the images, and is NaN where nothing was scored; it is
-float32 if both images are, else float64. Scores and maps of Dask arrays are lazy; those of xarray's
-have the names and coordinates of the images.
+float32 if both images are floats of at most 32 bits, else float64. Scores and maps of Dask arrays
+are lazy; those of xarray's have the names and coordinates of the images.
 
 All errors are of the class `ImsimError`: `ShapeError` if images do not fit together or are too
 small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or

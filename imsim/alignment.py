@@ -167,8 +167,7 @@ def align(
 def _one_pair(a: ImageLike, b: ImageLike, channel_axis: int | None) -> validation.Images:
     """Check two images, whose sizes may differ, and view them as (channels, height, width)."""
     xp, (x, y) = on_common_namespace(a=a, b=b)
-    if channel_axis is not None:
-        validation.check_integer("channel_axis", channel_axis)
+    validation.check_channel_axis(channel_axis)
     for name, image in (("a", x), ("b", y)):
         if len(image.shape) > (2 if channel_axis is None else 3):
             raise ShapeError(

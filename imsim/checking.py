@@ -144,17 +144,3 @@ def _is_rounded(image: Array, images: Images, valid: Array | None) -> bool:
     for inside in (valid, None if weights is None else weights > 0):
         is_rounded = is_rounded if inside is None else is_rounded & inside
     return bool(xp.any(is_rounded))
-
-
-def warn_of_width(images: Images) -> None:
-    """Warn of a batch whose width looks like channels; `compare` does so once for all metrics."""
-    is_batch = images.x.ndim + images.y.ndim > 6
-    if images.has_channels or images.depth is not None or not is_batch:
-        return
-    height, width = images.frame
-    if width in (3, 4) and height > width:
-        errors.warn(
-            f"the last axis, of {width}, was taken for the width of images in a batch; "
-            "if it holds channels, name it: channel_axis=-1",
-            errors.ChannelAxisWarning,
-        )

@@ -21,7 +21,14 @@ from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import indexed, number, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
-from imsim.validation import Images, check_memory, check_names, check_ndim, check_spacing
+from imsim.validation import (
+    Images,
+    check_memory,
+    check_names,
+    check_ndim,
+    check_spacing,
+    warn_of_width,
+)
 
 Options = dict[str, dict[str, Any]]
 """From a metric to its own options."""
@@ -315,7 +322,7 @@ def compare(
         warn_of_range(images, valid)
     scores, failed = _attempted(names, (a, b), arguments, own)
     if scores:
-        checking.warn_of_width(images)
+        warn_of_width(images)
     if not all(METRICS[name].of_differences for name in scores):
         checking.warn_of_rounding(images, valid)
     return Comparison(scores, failed)
@@ -384,7 +391,7 @@ def _in_blocks(
     needs_range = any(METRICS[name].needs_data_range for name in jobs)
     told = functools.partial(_check_ends, images.data_range) if needs_range else None
     scores = dispatch.scene_scores([*jobs.values()], scene, memory, told)
-    checking.warn_of_width(images)
+    warn_of_width(images)
     return kind(dict(zip(jobs, scores, strict=True)), failed)
 
 

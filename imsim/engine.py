@@ -18,7 +18,7 @@ from imsim.portable.pair import Local, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, Score, Writable
-from imsim.validation import Images, check_choice, check_memory, check_ndim
+from imsim.validation import Images, check_choice, check_memory, check_ndim, warn_of_width
 from imsim.weights import checked_weights, evened, in_unit
 
 _engine = "auto"
@@ -324,7 +324,7 @@ def _evaluate(
         if images.even_weights is not None and kernel is not None:
             masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
-    checking.warn_of_width(images)
+    warn_of_width(images)
     return _Found(result, images, valid, finite, errors.more_pixels(given[2], *given[4:]))
 
 

@@ -8,8 +8,9 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 _silent: ContextVar[tuple[type[Warning], ...]] = ContextVar("imsim_silent", default=())
 _collected: ContextVar[tuple[type[Warning], list[str]] | None] = ContextVar(
@@ -51,8 +52,8 @@ class MaskError(ImsimError):
     """A mask that does not fit the images."""
 
 
-class MaskTypeError(MaskError, TypeError):
-    """A mask that is neither boolean nor made of the integers 0 and 1."""
+class MaskTypeError(MaskError, DTypeError):
+    """A mask that is neither boolean nor made of the integers 0 and 1, or no array at all."""
 
 
 class WeightsError(ImsimError):
@@ -140,6 +141,15 @@ def collecting(category: type[Warning]) -> Iterator[list[str]]:
         yield messages
     finally:
         _collected.reset(token)
+
+
+def each_once(category: type[Warning], compute: Callable[[], Any]) -> Any:
+    """Return what a function computes in parts, and warn of each message of a category once."""
+    with collecting(category) as messages:
+        found = compute()
+    for message in dict.fromkeys(messages):
+        warn(message, category)
+    return found
 
 
 def without_traceback(error: ImsimError) -> ImsimError:

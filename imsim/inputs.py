@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from imsim.errors import DTypeError, ImsimError, ShapeError
+from imsim.errors import DTypeError, ImsimError, MaskTypeError, ShapeError
 from imsim.portable.arrays import array_namespace, device, is_compiling, is_tensor
 from imsim.typing import Array, ImageLike
 
@@ -115,7 +115,7 @@ def check_meaning(
             if isinstance(array, np.ma.MaskedArray):
                 problem = f"a {kind(value)}, which becomes {_loss_of_meaning(name, array)}"
     if problem:
-        raise DTypeError(f"{name} is {problem}")
+        raise _type_error(name)(f"{name} is {problem}")
 
 
 def _read(name: str, value: Any) -> Array:
@@ -131,7 +131,7 @@ def _read(name: str, value: Any) -> Array:
             f"{name} is not a rectangular array ({error})", "every row must have the same length"
         ) from error
     except TypeError as error:
-        raise DTypeError(
+        raise _type_error(name)(
             f"{name} is a {kind(value)}, which is no array ({error})", "pass an array of numbers"
         ) from error
     except Exception as error:  # a truncated file that PIL reads only now, for one
@@ -140,7 +140,17 @@ def _read(name: str, value: Any) -> Array:
         ) from error
     is_path = isinstance(value, str | bytes | os.PathLike)
     remedy = f"numpy.asarray(PIL.Image.open({name}))" if is_path else "an array of numbers"
-    raise DTypeError(f"{name} is a {kind(value)}, which is no array", f"pass {remedy}")
+    remedy += " > 0" if is_path and _is_of_mask(name) else ""
+    raise _type_error(name)(f"{name} is a {kind(value)}, which is no array", f"pass {remedy}")
+
+
+def _is_of_mask(name: str) -> bool:
+    return name.partition("[")[0] == "mask"
+
+
+def _type_error(name: str) -> type[DTypeError]:
+    """Return the error of what is no array of numbers; a mask's is a `MaskError`, too."""
+    return MaskTypeError if _is_of_mask(name) else DTypeError
 
 
 def kind(value: Any) -> str:
@@ -374,7 +384,7 @@ def to_numpy(name: str, array: Array) -> Array:
     try:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DTypeError(
+        raise _type_error(name)(
             f"{name} is a {kind(array)}, unlike the images, and does not convert ({error})",
             "convert it to the library of the images",
         ) from error
@@ -397,8 +407,9 @@ def check_real(name: str, array: Array) -> None:
         except TypeError:  # JAX's keys of random numbers
             known = False
     if not known:
-        raise DTypeError(
+        is_complex = "complex" in str(array.dtype)
+        part = ", or take the part you want to compare (.real, abs())" if is_complex else ""
+        raise _type_error(name)(
             f"{name} has dtype {array.dtype}",
-            "expected booleans, integers or real floats: "
-            "convert it, or take the part you want to compare (.real, abs())",
+            f"expected booleans, integers or real floats: convert it{part}",
         )

@@ -14,7 +14,7 @@ from imsim.inputs import as_array, check_meaning, check_real, to_namespace, to_n
 from imsim.portable import arrays
 from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import AXES, Images, check_images, check_integer
+from imsim.validation import AXES, Images, check_images, check_integer, warn_of_width
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
@@ -123,6 +123,11 @@ def finite_mask(
     ShapeError, DTypeError
         If the images do not fit together or are not real numbers.
 
+    Warns
+    -----
+    ChannelAxisWarning
+        If the last axis looks like channels that no `channel_axis` names.
+
     Examples
     --------
     >>> import numpy as np, imsim
@@ -131,6 +136,7 @@ def finite_mask(
     4.0
     """
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=ndim)
+    warn_of_width(images)
     xp = images.xp
     finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
     return arrays.unstacked(finite, images.depth)

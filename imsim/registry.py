@@ -174,7 +174,7 @@ class Metric:
         their work; see ``imsim.kernels.gradients``.
     volumes : {"pixels", "windows", ""}
         How volumes are scored: by sums over pixels, which take a volume for the image of its
-        planes, or by windows with a depth. Empty: the metric is not defined for volumes.
+        planes, or by windows with a depth. Empty, as by default: volumes are refused.
     experimental_volumes : bool
         True when no author defines the metric for volumes; the score may change.
     volume_kernel, volume_map_kernel : callable or None
@@ -192,7 +192,7 @@ class Metric:
         ``pieces(whole, **options)`` returns how images in blocks are scored: what a block reads,
         its part of the score, and how parts are merged; see ``imsim.scenes.pieces``.
     no_pieces : str
-        Why the metric has no ``pieces``; empty: it has some.
+        Why the metric has no ``pieces``, if it has none.
     """
 
     name: str
@@ -222,7 +222,7 @@ class Metric:
     map_kernel: KernelLoader | None = None
     gradient: KernelLoader | None = None
     scored_gradient: KernelLoader | None = None
-    volumes: Volumes = "pixels"
+    volumes: Volumes = ""
     experimental_volumes: bool = False
     volume_kernel: KernelLoader | None = None
     volume_map_kernel: KernelLoader | None = None
@@ -231,7 +231,7 @@ class Metric:
     region_kernel: KernelLoader | None = None
     no_weights: str = ""
     pieces: PiecesMaker | None = None
-    no_pieces: str = ""
+    no_pieces: str = "its record names no pieces"
 
     def __hash__(self) -> int:
         return hash(self.name)  # not all fields have a hash
@@ -380,7 +380,7 @@ def metric(**facts: Any) -> Callable[[F], F]:
     of_map = {f"map_{key}": facts[key] for key in ("higher_is_better", "bounds", "title")}
     of_map["map_least_side"] = facts.get("least_side", 1)
     facts = of_map | facts
-    if facts.get("volumes", "pixels") == "pixels":
+    if facts.get("volumes") == "pixels":
         facts |= {f"volume_{key}": facts.get(key) for key in ("kernel", "map_kernel")}
 
     def record(function: F) -> F:

@@ -25,7 +25,12 @@ from imsim.pages import pair_report, share
 from imsim.pages.page import number
 from imsim.tensors import as_numpy
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_capacity, check_data_range, check_integer, check_number
+from imsim.validation import (
+    check_capacity,
+    check_channel_axis,
+    check_data_range,
+    check_number,
+)
 from imsim.whole_files import write_whole, writing_to
 
 MOST_LETTERS = 100
@@ -413,8 +418,7 @@ def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if channel_axis is None and hasattr(image, "getbands") and len(image.getbands()) > 1:
         channel_axis = -1  # of a PIL image
-    if channel_axis is not None:
-        check_integer("channel_axis", channel_axis)
+    check_channel_axis(channel_axis)
     if channel_axis is not None and pixels.ndim != 3:
         raise errors.ShapeError(
             f"image has shape {pixels.shape}, and channel_axis={channel_axis!r}",

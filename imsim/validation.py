@@ -181,7 +181,9 @@ def check_data_range(
                 f"expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
                 "square is lost: rescale the images and the range",
             )
-    raise errors.DataRangeError(f"data_range={value!r}", "expected one positive finite number")
+    raise errors.DataRangeError(
+        f"data_range={value!r}", "expected one positive finite number, an int or a float"
+    )
 
 
 def _traced_data_range(value: Array, xp: ModuleType) -> Array:
@@ -206,6 +208,17 @@ def _check_device(data_range: float | Array, image: Array) -> None:
         raise errors.DataRangeError(
             f"data_range is on {own}, the images on {other}", "pass a number"
         )
+
+
+def check_channel_axis(channel_axis: Any) -> None:
+    """Refuse a channel axis that is neither None nor an integer."""
+    if isinstance(channel_axis, str):
+        raise errors.OptionError(
+            f"channel_axis={channel_axis!r}",
+            "expected an integer: the axes of arrays of xarray alone have names",
+        )
+    if channel_axis is not None:
+        check_integer("channel_axis", channel_axis)
 
 
 def check_images(
@@ -235,8 +248,7 @@ def check_images(
             )
         elif arrays.is_tensor(x):  # nor does it with floats of 8 bits
             x, y = (v.float() if v.is_floating_point() and v.itemsize == 1 else v for v in (x, y))
-    if channel_axis is not None:  # names are of images whose axes have names, refused above
-        check_integer("channel_axis", channel_axis)
+    check_channel_axis(channel_axis)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise errors.ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
@@ -298,11 +310,26 @@ def check_frame(
         least = (least,) * len(sides)
     short = any(side < some for side, some in zip(sides, least, strict=True))
     if short or max(sides) < longer_side:
-        needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
+        needed = "x".join(map(str, least))
+        needed += f", and {longer_side} along its longest side" if longer_side > max(least) else ""
         given = "x".join(map(str, sides))
         raise errors.ShapeError(
             f"the images are {given} pixels, {metric} needs at least {needed}",
             f"pass larger images or a smaller window; {CHANNEL_HINT}",
+        )
+
+
+def warn_of_width(images: Images) -> None:
+    """Warn of a batch whose width looks like channels; `compare` does so once for all metrics."""
+    is_batch = images.x.ndim + images.y.ndim > 6
+    if images.has_channels or images.depth is not None or not is_batch:
+        return
+    height, width = images.frame
+    if width in (3, 4) and height > width:
+        errors.warn(
+            f"the last axis, of {width}, was taken for the width of images in a batch; "
+            "if it holds channels, name it: channel_axis=-1",
+            errors.ChannelAxisWarning,
         )
 
 

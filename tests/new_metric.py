@@ -73,6 +73,7 @@ def mae_map(
     references=("Elementary",),
     sees="How far are pixels apart on average?",
     of_differences=True,
+    volumes="pixels",
     least_side=41,
     map_function=mae_map,
 )

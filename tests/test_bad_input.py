@@ -71,6 +71,18 @@ def test_mask_that_is_not_boolean(name: str, mask: np.ndarray) -> None:
     assert isinstance(caught.value, imsim.MaskError)
 
 
+@pytest.mark.parametrize(
+    "mask",
+    ["mask.png", np.ma.masked_array(MASK), np.full(MASK.shape, 1j), [[None, 1]]],
+    ids=lambda v: type(v).__name__,
+)
+def test_mask_that_is_no_array(mask: Any) -> None:
+    with pytest.raises(imsim.MaskError, match=r"^mask") as caught:
+        imsim.rmse(IMAGE, IMAGE, mask=mask)
+    if isinstance(mask, str):
+        assert "pass numpy.asarray(PIL.Image.open(mask)) > 0" in str(caught.value)
+
+
 @each_name
 def test_mask_of_zeros_and_ones_is_fine(name: str) -> None:
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)

@@ -510,6 +510,8 @@ class TestOptions:
 
     def test_where_no_metric_is_run(self, capsys):
         a = save("a.png", GREY)
+        call = [a, a, "--metrics", "pixels", "--option", "pixels.tolerance=3"]
+        assert "pixels is a count, which takes no --option; use" in refusal(capsys, *call)
         call = [a, a, "--metrics", "pixels", "--option", "ssim.sigma=3"]
         assert "ssim is not run; leave it out, or name it in --metrics" in refusal(capsys, *call)
 

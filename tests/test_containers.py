@@ -330,6 +330,14 @@ def test_channels_taken_for_a_width(name: str, channels: int) -> None:
     function(*images.swapaxes(1, -1), data_range=1) if fits(name, (channels, 18, 16)) else None
 
 
+def test_channels_taken_for_a_width_in_a_mask() -> None:
+    images = np.zeros((2, 16, 18, 3))
+    with pytest.warns(imsim.ChannelAxisWarning, match=r"channel_axis=-1") as caught:
+        imsim.finite_mask(*images)
+    assert caught[0].filename == __file__
+    imsim.finite_mask(*images, channel_axis=-1)
+
+
 def test_channels_taken_for_a_width_in_compare() -> None:
     images = np.random.default_rng(0).uniform(0, 1, (2, 16, 18, 3))
     with pytest.warns(imsim.ChannelAxisWarning, match=r"channel_axis=-1") as caught:

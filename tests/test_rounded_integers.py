@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import compared
+from stored import Stored
 
 import imsim
 from imsim import METRICS
@@ -116,6 +117,17 @@ def test_compare_says_it_once() -> None:
     assert [one.category for one in told] == [imsim.PrecisionWarning]
     assert told[0].filename == __file__
     imsim.compare(*_pair(), ["se", "psnr"], **RANGE)
+
+
+@pytest.mark.parametrize("name", ["ssim", "sre"])
+def test_blocks_say_it_once(name: str) -> None:
+    a, b = (np.tile(v, (8, 20)) for v in _pair())
+    for function in _functions(name):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            function(Stored(a), Stored(b), memory=1_000_000, **RANGE)
+        assert [one.category for one in told] == [imsim.PrecisionWarning]
+        assert told[0].filename == __file__
 
 
 def test_regions_say_it_of_what_is_labelled() -> None:

@@ -504,7 +504,7 @@ def test_wrong_slices_are_refused(options: Any, words: str) -> None:
     with pytest.raises(imsim.OptionError, match=words):
         imsim.by_slice("se", a, b, **options)
     for metric in ("nothing", ["se", "ssim"]):
-        with pytest.raises(imsim.OptionError, match=r"^metric=.*; expected one of 'fsim'"):
+        with pytest.raises(imsim.OptionError, match=r"^metric=.*; expected one of '"):
             imsim.by_slice(metric, a, b)  # type: ignore[arg-type]
 
 

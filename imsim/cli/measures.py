@@ -57,6 +57,9 @@ def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dic
         option = f"--option {text}"
         if not (equals and point):
             raise OptionError(f"{option}: expected metric.option=value, e.g. ssim.downsample=true")
+        if metric in COUNTS:
+            remedy = "use --tolerance and --anti-aliasing"
+            raise OptionError(f"{option}: {metric} is a count, which takes no --option; {remedy}")
         if metric not in METRICS or metric not in metrics:
             ran = ", ".join(one for one in metrics if one in METRICS)
             remedy = f"expected one of {ran}" if ran else "leave it out, or name it in --metrics"

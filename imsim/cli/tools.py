@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from imsim import kernels
-from imsim.cli.measures import parse_metrics
+from imsim.cli.measures import ALL
 from imsim.cli.options import add_command
 from imsim.cli.outputs import progress
 from imsim.cli.rows import json_number
@@ -103,11 +103,15 @@ def _is_writable(folder: str) -> bool:
         return False
 
 
+def _named(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def run_compile(arguments: argparse.Namespace) -> Iterator[str]:
     """Compile, and yield how long it took."""
-    metrics = parse_metrics(arguments.metrics, ())
-    named = None if arguments.dtypes is None else [t.strip() for t in arguments.dtypes.split(",")]
-    dtypes = check_names("--dtypes", named, COMPILED, DTYPES)  # by the option's name
+    named = _named(arguments.metrics)
+    metrics = check_names("--metrics", None if named and ALL in named else named, METRICS)
+    dtypes = check_names("--dtypes", _named(arguments.dtypes), COMPILED, DTYPES)
     folder = kernels.cache_folder()
     if folder is None:
         raise ImsimError(

@@ -232,7 +232,6 @@ def _pieces(whole: Any, chromatic: bool) -> Any:
     map_kernel=Kernel(_kernels, "fsim_map"),
     gradient=Kernel(_gradients, "gradient"),
     scored_gradient=Kernel(_gradients, "scored_gradient"),
-    volumes="",
     pieces=_pieces,
 )
 def fsim(

@@ -168,7 +168,6 @@ def issm_components(
     "score 1, and noise can raise it.",
     least_side=SSIM["window"].size,
     kernel=_kernel,
-    volumes="",
     no_pieces="its edges are traced across the whole image",
 )
 def issm(

@@ -31,6 +31,7 @@ def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     sees="The mean squared error against the full range, in decibels. Blind to where and how "
     "the images differ.",
     of_differences=True,
+    volumes="pixels",
     kernel=Kernel(loaders.pixel_sums, "psnr"),
     gradient=Kernel(loaders.pixel_gradients, "psnr"),
     crop=Crop(halo=0, gathers=True),

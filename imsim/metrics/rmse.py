@@ -35,6 +35,7 @@ def _pieces(whole: Any, normalize: str | None) -> Any:
     references=("Root of the mean squared difference; elementary",),
     sees="The typical difference of a pixel, in the unit of the pixel values.",
     of_differences=True,
+    volumes="pixels",
     kernel=Kernel(loaders.pixel_sums, "rmse"),
     gradient=Kernel(loaders.pixel_gradients, "rmse"),
     crop=Crop(halo=0, gathers=True),

@@ -148,7 +148,11 @@ def sam_map(
     >>> print(imsim.sam_map(red, yellow, channel_axis=-1, degrees=True).round(6))
     [[45.]]
     """
-    check_mode("spectral", channel_axis)
+    if channel_axis is None:
+        raise OptionError(
+            "sam_map compares the channels of each pixel",
+            f"{CHANNEL_HINT}; a grey image has one angle, which sam finds",
+        )
     check_flag("degrees", degrees)
     return engine.score_map(
         "sam",
@@ -184,6 +188,7 @@ def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
     sees="Does colour, or the pattern as a whole, point the same way? Blind to a change of "
     "brightness by a factor.",
     map_needs_channels=True,
+    volumes="pixels",
     kernel=Kernel(_kernels, "sam"),
     map_kernel=Kernel(_kernels, "sam_map"),
     gradient=Kernel(loaders.pixel_gradients, "sam"),

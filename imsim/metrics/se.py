@@ -102,6 +102,7 @@ def _pieces(whole: Any, reduction: str) -> Any:
     sees="The sum of all squared differences. Grows with the number of pixels; large "
     "differences count most.",
     of_differences=True,
+    volumes="pixels",
     kernel=Kernel(loaders.pixel_sums, "se"),
     map_kernel=Kernel(loaders.pixel_sums, "se_map"),
     gradient=Kernel(loaders.pixel_gradients, "se"),

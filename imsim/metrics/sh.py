@@ -100,7 +100,6 @@ def _pieces(whole: Any, hash: str, hash_size: int) -> Any:
     sees="In what part of a short fingerprint do the images differ? Finds copies; blind to "
     "small defects.",
     kernel=_kernel,
-    volumes="",
     pieces=_pieces,
 )
 def sh(

@@ -35,6 +35,7 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     unit="dB",
     references=("Lanaras et al. 2018, doi:10.1016/j.isprsjprs.2018.09.018",),
     sees="The error against the mean brightness of the reference, in decibels.",
+    volumes="pixels",
     kernel=Kernel(loaders.pixel_sums, "sre"),
     gradient=Kernel(loaders.pixel_gradients, "sre"),
     crop=Crop(halo=0, gathers=True),

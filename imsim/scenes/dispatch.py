@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.checking import check_for, warn_of_width
-from imsim.errors import DTypeError, ImsimError, OptionError
+from imsim.checking import check_for
+from imsim.errors import DTypeError, ImsimError, OptionError, PrecisionWarning, each_once
 from imsim.inputs import as_array, kind
 from imsim.masks import batch_of
 from imsim.portable.arrays import is_tensor
@@ -21,7 +21,7 @@ from imsim.scenes.pieces import Whole
 from imsim.scenes.scoring import Job, Scene, scores
 from imsim.scenes.sources import Source, is_stored
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, check_integer, check_memory
+from imsim.validation import MEMORY_HINT, check_channel_axis, check_memory, warn_of_width
 
 SHARE_READ_AT_ONCE = 4
 """Images that take at most one part of so many of the memory are read as a whole."""
@@ -97,8 +97,7 @@ def _in_memory(given: Given) -> str:
 
 def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int) -> Scene:
     """Return the sources of the arguments."""
-    if channel_axis is not None:
-        check_integer("channel_axis", channel_axis)
+    check_channel_axis(channel_axis)
     sources = []
     for name, value in zip(("a", "b", "mask"), given[:3], strict=True):
         if value is not None and not _is_read(value):
@@ -207,7 +206,8 @@ def map_of_scene(
                 "pass another array",
             )
     target = maps.target(out, (*prepared.batch, *images.sides), images.dtype, room)
-    maps.check_scored(facts.name, maps.write(prepared, scene, of_blocks, room, target))
+    job = prepared, scene, of_blocks, room, target
+    maps.check_scored(facts.name, each_once(PrecisionWarning, lambda: maps.write(*job)))
     return target
 
 
@@ -232,7 +232,9 @@ def scene_scores(
         ends = [jobs[0]._replace(pieces=ValueEnds(jobs[0].pieces.whole), finish=finish)]
     if any(lazy.is_lazy(source.value) for source in scene.sources):
         return lazy.scores(jobs, scene, ends)
-    return scores([*jobs, *ends], scene, check_memory(memory))[: len(jobs)]
+    room, all_jobs = check_memory(memory), [*jobs, *ends]
+    found: list[Any] = each_once(PrecisionWarning, lambda: scores(all_jobs, scene, room))
+    return found[: len(jobs)]
 
 
 def _tell_ends(told: Callable[[float, float], None], found: Scores, _: Array) -> None:

@@ -18,7 +18,7 @@ from imsim.portable.arrays import is_tensor
 from imsim.scenes.attributes import check_places, grid_mapping_name, unit_of, without_data
 from imsim.scenes.sources import is_stored
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_integer, check_ndim
+from imsim.validation import check_channel_axis, check_ndim
 
 Function = Callable[..., Any]
 """``function(a, b, mask=, weights=, channel_axis=)`` of arrays whose axes are in order; returns an
@@ -231,7 +231,7 @@ def _channel(channel_axis: Any, named: Mapping[str, Any]) -> tuple[Hashable, ...
     for key, array in named.items():
         names[key] = channel_axis
         if not isinstance(channel_axis, str):
-            check_integer("channel_axis", channel_axis)
+            check_channel_axis(channel_axis)
             if not -array.ndim <= channel_axis < array.ndim:
                 raise errors.ShapeError(
                     f"channel_axis={channel_axis} does not exist in {key}, {listed(array.dims)}",

@@ -209,3 +209,9 @@ def test_maps_of_float32_stay_below_pi(engine: Any) -> None:
     assert angles.dtype == np.float32
     assert math.pi - 3e-7 < float(angles.min()) <= float(angles.max()) <= math.pi
     assert (degrees == 180).all()
+
+
+def test_a_grey_image_has_no_map() -> None:
+    with pytest.raises(imsim.OptionError, match=r"^sam_map .*channel_axis=.* one angle") as caught:
+        imsim.sam_map(np.ones((9, 9)), np.ones((9, 9)))
+    assert "mode" not in str(caught.value)  # which the map does not have
