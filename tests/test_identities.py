@@ -1,6 +1,6 @@
-"""Identities between metrics: each computes the other by a route of its own (X4, X5, X7).
+"""Identities: a metric of equal images, and one that computes another by a route of its own.
 
-Those about one metric stand in its file in tests/metrics.
+Those between metrics are X4, X5 and X7. Others about one metric stand in its file in tests/metrics.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from strategies import SEEDS, masked_pair
 
 import imsim
+from imsim import METRICS
+from imsim.errors import silent
 
 sides = st.integers(16, 40)
 # Two well-conditioned routes to one number: a few hundred additions in float64.
@@ -52,3 +54,28 @@ def test_x7_one_window(seed: int, side: int) -> None:
     correlation = covariance / (a.std() * b.std())
     assert imsim.zncc(a, b, window_size=side) == pytest.approx(correlation, abs=1e-10)
     assert imsim.zncc(a, b) == pytest.approx(correlation, abs=CLOSE)
+
+
+def odd_images() -> list[np.ndarray]:
+    """Images that leave the rounding of their sums alone: constant, of two values, far from 0."""
+    rng = np.random.default_rng(0)
+    widths = [np.full((40, width), 7.0) for width in range(60, 80)]
+    two = np.where(rng.random((64, 72)) < 0.1, 0.7, 0.1)
+    steps = np.repeat([[0.7], [0.1]], [8, 64], axis=0) * np.ones(64)
+    far = [np.full((64, 64), -9999.0) for _ in range(8)]
+    for image in far:
+        image[:6] = rng.normal(size=(6, 64))
+    return [*widths, two, steps, *far]
+
+
+@pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.best == m.best])
+def test_equal_images_have_the_best_score(name: str) -> None:
+    facts = METRICS[name]
+    for image in odd_images():
+        calls: list[dict[str, np.ndarray]] = [{}, {"mask": np.arange(image.size) % 97 > 0}]
+        calls += [] if facts.no_weights else [{"weights": np.linspace(0.5, 2, image.size)}]
+        for options in calls:
+            own = {key: value.reshape(image.shape) for key, value in options.items()}
+            with silent(imsim.EmptyMaskWarning):  # the windows of some metrics fit nowhere
+                score = facts.function(image, image.copy(), data_range=2, **own)
+            assert score == facts.best or ("mask" in own and np.isnan(score))

@@ -334,11 +334,11 @@ def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
 def _row_moments(found, scored, n):  # type: ignore[no-untyped-def]
     total, squares, rest = 0.0, 0.0, 0.0
     for j in range(found.size):
-        value = np.float64(found[j])
+        below = np.float64(found[j]) - 1  # 0 for equal images, whose mean is then exact
         if scored is not None:
-            value = value if scored[j] else np.float64(0)
-        total += value
-    mean = total / n
+            below = below if scored[j] else np.float64(0)
+        total += below
+    mean = 1 + total / n
     for j in range(found.size):
         d = np.float64(found[j]) - mean
         if scored is not None:

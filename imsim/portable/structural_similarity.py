@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
@@ -24,8 +25,11 @@ from imsim.portable.moments import (
 )
 from imsim.portable.pair import Local, Pair, Scores, average, in_slabs, laid_out
 from imsim.portable.units import (
+    LEAST_SQUARE,
+    LEAST_UNIT,
     SQUARES,
     always_ordinary,
+    are_tiny,
     in_unit,
     in_units,
     scaling_unit,
@@ -111,7 +115,7 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
             ]
         return found
 
-    def values(unit: Any, _: Any) -> Array:
+    def values(unit: Any, _: Any, *, leaves_lost: bool = False) -> Array:
         if in_few_operations:
             unbiased = unbiasing(support, window) if sample_covariance else 1.0
             p, q = in_unit(x, unit), in_unit(y, unit)
@@ -126,6 +130,11 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
 
         c1, c2 = constants(unit)
         mu_x, mu_y = (mean_of_opposites(v, window, support, c1) for v in (p, q))
+        if K1 == 0 and not in_one_pass:  # its squares may underflow, and the unit does not matter
+            own = scaling_unit(mu_x, mu_y, axis=())
+            mu_x, mu_y = mu_x / own, mu_y / own
+        elif unit is least_unit:  # in which the constant would be infinite
+            mu_x, mu_y, c1 = mu_x * unit, mu_y * unit, constants(1.0)[0]
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
         if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
@@ -134,8 +143,13 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
             found = zero_rules(luminance, structure, flat, dark)
         else:
             found = luminance.top / luminance.bottom * (structure.top / structure.bottom)
+        if leaves_lost:
+            found = where_valid(structure.bottom > LEAST_SQUARE, found, math.nan)
         return unless_infinite(found, luminance.bottom, structure.bottom)
 
+    # Squares may underflow in some windows, beside others of ordinary pixels.
+    has_tiny = K2 == 0 and not (in_one_pass or always_ordinary(pair.x, x)) and are_tiny(x, y)
+    least_unit = LEAST_UNIT * xp.ones_like(x[..., :1, :1]) if has_tiny else None
     if always_ordinary(pair.x, x):
         found = values(1.0, 1.0)
     else:
@@ -143,6 +157,10 @@ def _structural_similarity(pair: Pair, options: Options) -> Local:
         if K1 != 0 or K2 != 0:  # small pixels vanish beside a constant, and need no unit
             unit = xp.maximum(unit, xp.ones_like(unit))
         found = in_units(values, unit, unit)
+    if has_tiny:
+        sound = in_units(functools.partial(values, leaves_lost=True), unit, unit)
+        least = values(least_unit, None)
+        found = xp.where(xp.isfinite(sound), sound, xp.where(xp.isfinite(least), least, found))
     found = xp.clip(found, -1.0, 1.0)
     is_padded = border == "replicate"
     positions = support.positions

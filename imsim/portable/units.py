@@ -89,6 +89,19 @@ def in_unit(values: Array, unit: Any) -> Array:
     return values if isinstance(unit, float) else values / unit
 
 
+LEAST_SQUARE = 2.0**-800
+"""Smaller sums of squares have lost digits, where pixels are `are_tiny`."""
+LEAST_UNIT = 2.0**-700
+"""The unit of windows with such sums: in it, squares of even the least floats are normal."""
+
+
+def are_tiny(*images: Array) -> bool:
+    """Whether some pixels but 0 are so small that squares of their differences may lose digits."""
+    xp = array_namespace(*images)
+    found = (xp.any((v != 0) & (xp.abs(v) < 2.0**-400)) for v in images)
+    return any(map(bool, found))
+
+
 def takes_one_pass(like: Array) -> bool:
     """Whether `in_units` computes once, in one unit for the whole image, and asks for no value.
 

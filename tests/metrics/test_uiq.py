@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from agreement import (
     pair,
     region,
 )
+from engines import formulas
 from hypothesis import given
 from strategies import images
 
@@ -140,3 +142,47 @@ def test_uiq_of_scaled_images(x: np.ndarray) -> None:
     # Q = 2c/(1+c^2) squared for y = c x; blocks that are black, or flat, lack one factor or both.
     q = 2 * 0.5 / 1.25
     assert q**2 - 1e-9 <= imsim.uiq(x, y) <= 1 + 1e-12
+
+
+def shrinking_spots() -> tuple[np.ndarray, np.ndarray]:
+    """Two spots, of which the tails lie beyond the squares that float64 holds."""
+    rows, columns = np.indices((40, 40))
+    return tuple(  # type: ignore[return-value]
+        np.exp(-((rows - 10 - off) ** 2 + (columns - 10) ** 2) / 2.0) for off in (0.0, 0.5)
+    )
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_windows_whose_squares_underflow(engine: Any, size: int) -> None:
+    x, y = shrinking_spots()
+    p, q = (np.lib.stride_tricks.sliding_window_view(v, (size, size)) for v in (x, y))
+    # Each window in a unit of its own, in which its largest pixel is 1.
+    unit = np.maximum(p.max((-1, -2)), q.max((-1, -2)))[..., None, None]
+    is_black = unit == 0
+    p, q = (v / np.where(is_black, 1, unit) for v in (p, q))
+    mean_p, mean_q = (v.mean((-1, -2), keepdims=True) for v in (p, q))
+    products = ((p - mean_p) * (q - mean_q)).mean((-1, -2), keepdims=True)
+    variances = (p.var((-1, -2)) + q.var((-1, -2)))[..., None, None]
+    top, bottom = 4 * products * mean_p * mean_q, variances * (mean_p**2 + mean_q**2)
+    want = np.where(is_black, 1, top / np.where(is_black, 1, bottom))
+    with formulas() if engine == "portable" else nullcontext():
+        assert imsim.uiq(x, y, block_size=size) == pytest.approx(want.mean(), abs=1e-12)
+        assert imsim.uiq(x, x, block_size=size) == 1
+        options = {"window": "uniform", "window_size": size, "data_range": 1, "K1": 0, "K2": 0}
+        assert imsim.ssim(x, y, **options) == pytest.approx(want.mean(), abs=1e-12)
+        for constants in ({"K1": 0}, {"K2": 0}):
+            assert np.isfinite(imsim.ssim(x, y, data_range=1, **constants))
+        for least in (1e-150, 1e-170, 1e-308, 5e-324):
+            image = np.zeros((16, 16))
+            image[:, 8:], image[2, 2] = 1, least
+            assert imsim.uiq(image, image, block_size=size) == 1
+            assert imsim.uiq(image * 1e200, image * 1e200, block_size=size) == 1
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_a_mean_near_0_is_not_0_beside_a_larger_one(engine: Any) -> None:
+    x, y = np.full((2, 2), 1e-30), np.array([[-1.0, 3.0], [-3.0, 1.0]])
+    with formulas() if engine == "portable" else nullcontext():
+        assert imsim.uiq(x, y, block_size=2) == 0  # the covariance is
+        assert imsim.uiq(0 * x, y, block_size=2) == 1  # both means are

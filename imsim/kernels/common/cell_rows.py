@@ -208,7 +208,7 @@ def _least_around(up, here, down, line, least):  # type: ignore[no-untyped-def]
 
 @part
 def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
-    """Add the moments of a row, taken about its own mean."""
+    """Add the moments of a row, taken about its own mean, which is exactly 1 for equal images."""
     whole, total, squared, n = 0.0, 0.0, 0.0, 0.0
     for j in range(row.size):
         w = weights[j]
@@ -216,10 +216,10 @@ def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
         whole += w
         squared += w * w
         # A selection, since the similarity may be NaN where the weight is 0.
-        total += w * (np.float64(row[j]) if w > 0 else 0.0)
+        total += w * (np.float64(row[j]) - 1 if w > 0 else 0.0)
     if n == 0:
         return
-    mean, squares, rest = total / whole, 0.0, 0.0
+    mean, squares, rest = 1 + total / whole, 0.0, 0.0
     for j in range(row.size):
         w = weights[j]
         d = np.float64(row[j]) - mean if w > 0 else 0.0

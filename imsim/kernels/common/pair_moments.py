@@ -108,7 +108,8 @@ def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-de
     yy -= dy * dy / n
     out[3] = 0.0 if xx < 0 else xx
     out[4] = 0.0 if yy < 0 else yy
-    out[5] = xy - dx * dy / n
+    # Where neither varies, the sum of products is rounding, too, as large as theirs.
+    out[5] = 0.0 if xx < 0 and yy < 0 else xy - dx * dy / n
 
 
 @part

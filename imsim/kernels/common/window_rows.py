@@ -202,11 +202,15 @@ def quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore[
                 c1 * square,
                 c2 * square * unbiased,
             )
-            if rounding is not None:
-                centred = sum_u * sum_u + sum_d * sum_d
-                product, brightness, covariance, variances = without_zeros(
-                    product, brightness, covariance, variances, centred, square, rounding
-                )
+            if rounding is not None:  # a mean near 0 keeps its digits beside a larger one
+                off_x, off_y = sums[SUM_X, j], sums[SUM_Y, j]
+                x, y = off_x + weight * sums[PIXEL_X, j], off_y + weight * sums[PIXEL_Y, j]
+                product, brightness = 4 * (x * y), 2 * (x * x + y * y)
+                dark = abs(x) <= rounding * abs(off_x) and abs(y) <= rounding * abs(off_y)
+                if dark:
+                    product, brightness = square, square
+                if dark or variances <= 0:
+                    covariance, variances = square, square
             if np.isfinite(brightness) and np.isfinite(variances):  # or the quality would be 0
                 found[i, j] = (product / brightness) * (covariance / variances)
 
