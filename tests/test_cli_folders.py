@@ -289,7 +289,7 @@ class TestMaps:
         arguments = ["a.tif", "a.tif", "--maps", "maps", "--metrics", "sam,se"]
         _, err = run(capsys, *arguments)
         assert "imsim: note: a.tif: no map of se: its scale needs --data-range" in err
-        assert "no map of sam: mode='spectral'" in "".join(err)
+        assert "no map of sam: sam_map compares the channels" in "".join(err)
         save("a.png", GREY)
         assert run(capsys, "a.png", "a.png", "--maps", "maps")[1] == []
 
