@@ -249,8 +249,8 @@ def ssim(
     positions where the window fits into the frame. With a mask, the moments are those of the
     pixels of the window inside the mask, and a position counts if its centre lies inside.
     With weights, the taps of the window are multiplied by the weights of its pixels. A position
-    counts by the weight of its centre; of a window of even size, by the mean weight of its pixels,
-    by the taps of those inside.
+    counts by the weight of its centre; of a window of even size, by the mean weight of its pixels
+    inside, in which they count by their taps.
 
     The constants assume pixel values that are not negative. For the values that ``ssim.m`` of
     2009 gives, set ``downsample=True``; for scikit-image's default, ``window="uniform",
